@@ -1,0 +1,187 @@
+"""A dataset: which images there are, in which files they lie, and how they are cut into shards."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from apache_beam.io.filesystems import FileSystems
+
+from transforms.errors import InputError
+from transforms.files import read_bytes
+from transforms.images import LABEL_COLUMN, Segment, Shard, ShardKey
+
+_DIGITS = "0123456789"
+_UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# Where upper and lower case look alike, balanced and bymerge have one class for both; these
+# lower-case letters have a class of their own (Cohen et al. 2017, section II.D).
+_MERGED = _DIGITS + _UPPER + "abdefghnqrt"
+
+CHARACTERS: dict[str, dict[int, str]] = {
+    "sample": dict(enumerate(_DIGITS)),
+    "balanced": dict(enumerate(_MERGED)),
+    "byclass": dict(enumerate(_DIGITS + _UPPER + _UPPER.lower())),
+    "bymerge": dict(enumerate(_MERGED)),
+    # Labels 1 to 26; each class holds the upper and the lower case of its letter.
+    "letters": dict(enumerate(_UPPER, start=1)),
+    "digits": dict(enumerate(_DIGITS)),
+    "mnist": dict(enumerate(_DIGITS)),
+}
+"""What each label stands for, by dataset (Cohen et al. 2017, arXiv:1702.05373)."""
+
+PUBLISHED_ROWS: dict[str, dict[str, int]] = {
+    "sample": {"train": 1_500, "test": 297},
+    "balanced": {"train": 112_800, "test": 18_800},
+    "byclass": {"train": 697_932, "test": 116_323},
+    "bymerge": {"train": 697_932, "test": 116_323},
+    "letters": {"train": 124_800, "test": 20_800},
+    "digits": {"train": 240_000, "test": 40_000},
+    "mnist": {"train": 60_000, "test": 10_000},
+}
+"""Images in each split, as NIST publishes them; for plans made before the archive is there."""
+
+DATASET_FILE = "dataset.json"
+"""Written last: a staged dataset is there if, and only if, this file is."""
+
+
+class Source(NamedTuple):
+    """A file that images or labels came from. split: None where it holds several. bytes: on disk.
+
+    sha256: None until somebody has read it all.
+    """
+
+    path: str
+    split: str | None
+    bytes: int
+    sha256: str | None = None
+
+
+class ImageFile(NamedTuple):
+    """A file of images: the rows of its segment follow those of the split's file before it."""
+
+    split: str
+    segment: Segment
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images in files. fingerprint: SHA-256 of the content, None where nobody has read it yet."""
+
+    name: str
+    files: tuple[ImageFile, ...]
+    characters: dict[int, str]
+    sources: tuple[Source, ...]
+    fingerprint: str | None = None
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Images in each split."""
+        return {
+            split: sum(file.segment.rows for file in self.files if file.split == split)
+            for split in split_names(self.files)
+        }
+
+
+def split_names(files: Sequence[ImageFile]) -> list[str]:
+    """The splits that there are: train, test, then others by name."""
+    order = {"train": 0, "test": 1}
+    return sorted({file.split for file in files}, key=lambda name: (order.get(name, 2), name))
+
+
+def cut_shards(dataset: Dataset, shard_size: int) -> list[Shard]:
+    """The shards of a dataset: each split in ranges of `shard_size` rows, the last one shorter."""
+    shards = []
+    for split, rows in dataset.rows.items():
+        segments = [file.segment for file in dataset.files if file.split == split]
+        starts = range(0, rows, shard_size)
+        for index, start in enumerate(starts):
+            count = min(shard_size, rows - start)
+            key = ShardKey(split, index, len(starts), count)
+            shards.append(Shard(key, tuple(_cut(segments, start, count))))
+    return shards
+
+
+def _cut(segments: Sequence[Segment], start: int, rows: int) -> Iterator[Segment]:
+    """The rows from `start` on of segments laid end to end."""
+    before = 0
+    for segment in segments:
+        first, last = max(start, before), min(start + rows, before + segment.rows)
+        if first < last:
+            skip = first - before
+            yield segment._replace(
+                rows=last - first,
+                first_row=segment.first_row + skip,
+                first_image_id=segment.first_image_id + skip,
+                labels=segment.labels and segment.labels[skip : skip + last - first],
+            )
+        before += segment.rows
+
+
+def staged_folder(data_dir: str, name: str) -> str:
+    """Where a dataset is staged."""
+    return FileSystems.join(data_dir, name)
+
+
+def staged_dataset(data_dir: str, name: str) -> Dataset | None:
+    """The dataset as it is staged, None where it is not.
+
+    Raises InputError where its description cannot be read.
+    """
+    folder = staged_folder(data_dir, name)
+    path = FileSystems.join(folder, DATASET_FILE)
+    if not FileSystems.exists(path):
+        return None
+    try:
+        return _described(folder, json.loads(read_bytes(path)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is not what stage writes ({error}): remove {folder} and run it again"
+        ) from error
+
+
+def _described(folder: str, description: dict[str, Any]) -> Dataset:
+    files = tuple(
+        ImageFile(
+            file["split"],
+            Segment(
+                FileSystems.join(folder, *file["path"].split("/")),
+                "parquet",
+                file["rows"],
+                0,
+                file["first_image_id"],
+                label_column=LABEL_COLUMN,
+            ),
+        )
+        for file in description["files"]
+    )
+    return Dataset(
+        description["name"],
+        files,
+        {int(label): character for label, character in description["characters"].items()},
+        tuple(Source(**source) for source in description["sources"]),
+        description["fingerprint"],
+    )
+
+
+def dataset_description(
+    dataset: Dataset, files: Sequence[dict[str, Any]], shard_size: int
+) -> dict[str, Any]:
+    """What DATASET_FILE holds. files: path below the folder, split, rows, first_image_id, ..."""
+    return {
+        "format": "emnist-latents staged dataset",
+        "format_version": 1,
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "splits": dataset.rows,
+        "shard_size": shard_size,
+        "characters": dataset.characters,
+        "sources": [source._asdict() for source in dataset.sources],
+        "files": list(files),
+    }
+
+
+def with_checksums(sources: Sequence[Source], checksums: Mapping[str, str]) -> tuple[Source, ...]:
+    """The sources with the SHA-256 that was found for their paths."""
+    return tuple(
+        source._replace(sha256=checksums.get(source.path, source.sha256)) for source in sources
+    )

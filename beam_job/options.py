@@ -1,0 +1,334 @@
+"""Every flag of every command, parsed and checked before anything is built.
+
+Flags are plain argparse and become a frozen dataclass; only what is left over goes to Beam. That
+keeps `--help` from importing Beam, and lets `--labels` mean labels of images here although Beam
+has a `--labels` of its own (for Google Cloud, where `--label` says the same).
+"""
+
+import argparse
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+EMNIST_NAMES = ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")
+DATASET_NAMES = ("sample", *EMNIST_NAMES)
+ORIENTATIONS = ("auto", "upright", "transposed")
+
+DEFAULT_BATCH_SIZE = 1024
+DEFAULT_SHARD_SIZE = 16384
+ARCHIVE_URL = "https://biometrics.nist.gov/cs_links/EMNIST/matlab.zip"
+
+LOCAL_RUNNER = "FnApiRunner"
+"""Beam's local runner in Python; DirectRunner tries to download Prism first."""
+
+_RUNNERS_WITH_FLAGS_OF_THEIR_OWN = ("flink", "spark", "portable", "prism")
+
+
+@dataclass(frozen=True)
+class CompressOptions:
+    """What `compress` was told. Paths are local or anything Beam has a file system for."""
+
+    output: str
+    dataset: str | None
+    input: str | None
+    labels: str | None
+    orientation: str
+    data_dir: str
+    archive_url: str
+    model: str | None
+    batch_size: int
+    shard_size: int
+    max_rejects: int
+    overwrite: bool
+    plan: bool
+    quiet: bool
+    debug: bool
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """What `stage` was told."""
+
+    dataset: str
+    data_dir: str
+    archive_url: str
+    shard_size: int
+    batch_size: int
+    quiet: bool
+    debug: bool
+
+
+class UsageError(Exception):
+    """The command line is wrong; the message is one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+
+def parse(argv: Sequence[str]) -> tuple[CompressOptions | StageOptions, list[str]]:
+    """The command's options, and the flags that are left for Beam.
+
+    Raises UsageError for a flag or value that is wrong, SystemExit(0) after `--help`.
+    """
+    parser = _command_parser()
+    if not argv:
+        parser.print_help()
+        raise SystemExit(2)
+    namespace, beam_flags = parser.parse_known_args(argv)
+    settings = vars(namespace)
+    command = settings.pop("command")
+    if command == "stage":
+        return StageOptions(**settings), beam_flags
+    if (settings["dataset"] is None) == (settings["input"] is None):
+        raise UsageError(
+            "give either --dataset=NAME or --input=FILE_OR_GLOB, one of the two; "
+            "see `python -m beam_job compress --help`"
+        )
+    for name in ("labels", "orientation"):
+        if settings["dataset"] is not None and settings[name] not in (None, "auto"):
+            raise UsageError(f"--{name} goes with --input: a --dataset knows its own")
+    return CompressOptions(**settings), beam_flags
+
+
+def _command_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m beam_job",
+        description="Turns EMNIST into a small Parquet dataset of latent vectors, on Apache Beam.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    compress = commands.add_parser(
+        "compress",
+        help="encode images to latents in Parquet, and count the bytes",
+        description="Encodes a dataset, or files of images, to latents in Parquet, and counts the "
+        "bytes before and after.",
+        epilog="All of Beam's own flags are taken too: --runner=DirectRunner, "
+        "--direct_num_workers=2 --direct_running_mode=multi_processing, ... Without --runner the "
+        f"job runs in this process, on Beam's {LOCAL_RUNNER}.",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_compress_flags(compress)
+    stage = commands.add_parser(
+        "stage",
+        help="bring a dataset to --data_dir as sharded Parquet",
+        description="Brings a dataset to where all workers can read it, as sharded Parquet. "
+        "compress does this by itself where it is missing.",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+    stage.add_argument("--dataset", required=True, type=_dataset, metavar="NAME", help=_DATASET)
+    _add_staging_flags(stage)
+    _add_common_flags(stage)
+    return parser
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=100)
+
+
+_DATASET = (
+    "a dataset by name: sample (1,797 digits, needs no download), or EMNIST's "
+    + ", ".join(EMNIST_NAMES)
+    + " (the archive is downloaded once, about 0.7 GB)"
+)
+
+
+def _add_compress_flags(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_argument_group("what to compress (one of --dataset and --input)")
+    source.add_argument("--dataset", type=_dataset, metavar="NAME", help=_DATASET)
+    source.add_argument(
+        "--input",
+        metavar="FILE_OR_GLOB",
+        help="files of 28x28 uint8 images: IDX (raw or gzip), .npy, staged Parquet, or Parquet of "
+        "PNG or JPEG as Hugging Face has it; what a file is, is read from its content",
+    )
+    source.add_argument(
+        "--labels",
+        metavar="FILE_OR_GLOB",
+        help="labels (IDX or .npy) of the --input files, in the same order; default: those next "
+        "to an IDX file by NIST's naming (...-labels-idx1-ubyte), else none",
+    )
+    source.add_argument(
+        "--orientation",
+        choices=ORIENTATIONS,
+        default="auto",
+        help="how the --input images lie; auto: transposed for IDX files called emnist-*, as "
+        "NIST's are, else upright (default: auto)",
+    )
+    source.add_argument(
+        "--max_rejects",
+        type=_count(0),
+        default=0,
+        metavar="N",
+        help="how many images that cannot be read are set aside in rejects/ before the run fails "
+        "(default: 0)",
+    )
+    result = parser.add_argument_group("what comes out")
+    result.add_argument(
+        "--output", required=True, metavar="DIR", help="the run directory to write (required)"
+    )
+    result.add_argument(
+        "--overwrite", action="store_true", help="replace a run that is in --output, whole"
+    )
+    result.add_argument(
+        "--plan",
+        action="store_true",
+        help="say what would be done (shards, bytes, files, model), and do nothing",
+    )
+    encoder = parser.add_argument_group("the encoder")
+    encoder.add_argument(
+        "--model",
+        metavar="FILE",
+        help="a .keras file that maps (28, 28, 1) to (N,); default: the reference encoder with "
+        "fixed-seed weights, untrained",
+    )
+    _add_staging_flags(parser)
+    _add_common_flags(parser)
+
+
+def _add_staging_flags(parser: argparse.ArgumentParser) -> None:
+    staging = parser.add_argument_group("how the work is cut, and where datasets are kept")
+    staging.add_argument(
+        "--data_dir",
+        default=_default_data_dir(),
+        metavar="DIR",
+        help="where --dataset is staged as Parquet, once (default: %(default)s)",
+    )
+    staging.add_argument(
+        "--archive_url",
+        default=ARCHIVE_URL,
+        metavar="URL",
+        help="where EMNIST's matlab.zip is fetched from if the Keras cache lacks it (default: "
+        "%(default)s)",
+    )
+    staging.add_argument(
+        "--shard_size",
+        type=_count(1),
+        default=DEFAULT_SHARD_SIZE,
+        metavar="N",
+        help="images a shard; a shard is the unit of parallel work and becomes one file (default: "
+        "%(default)s)",
+    )
+    staging.add_argument(
+        "--batch_size",
+        type=_count(1),
+        default=DEFAULT_BATCH_SIZE,
+        metavar="N",
+        help="images that go through the encoder in one call, and images a row group of staged "
+        "Parquet (default: %(default)s)",
+    )
+
+
+def _add_common_flags(parser: argparse.ArgumentParser) -> None:
+    talk = parser.add_argument_group("what is said")
+    talk.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    talk.add_argument(
+        "--debug", action="store_true", help="Beam's log lines, and the traceback of an error"
+    )
+
+
+def _dataset(name: str) -> str:
+    if name not in DATASET_NAMES:
+        raise argparse.ArgumentTypeError(
+            f"there is no dataset {name!r}; there are {', '.join(DATASET_NAMES)}"
+        )
+    return name
+
+
+def _count(least: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least `least`."""
+
+    def parsed(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
+
+    return parsed
+
+
+def _default_data_dir() -> str:
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    return str(Path(cache, "emnist-latents"))
+
+
+def beam_options(flags: Sequence[str]) -> "PipelineOptions":
+    """Beam's options from the flags that are not ours; the local runner unless one is named.
+
+    Raises UsageError for a flag that neither we nor Beam know. Runners that take flags of their
+    own (Flink, Spark, ...) judge those themselves.
+    """
+    from apache_beam.options.pipeline_options import (
+        PipelineOptions,
+        SetupOptions,
+        StandardOptions,
+    )
+
+    _check_beam_flags(flags)
+    options = PipelineOptions(list(flags))
+    if options.view_as(StandardOptions).runner is None:
+        options.view_as(StandardOptions).runner = LOCAL_RUNNER
+    # __main__ is a thin front; Dataflow would pickle it by default.
+    options.view_as(SetupOptions).save_main_session = False
+    return options
+
+
+def _check_beam_flags(flags: Sequence[str]) -> None:
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    parser = _beam_parser()
+    known, unknown = parser.parse_known_args(flags)
+    runner = (known.runner or LOCAL_RUNNER).lower()
+    if runner.startswith(_RUNNERS_WITH_FLAGS_OF_THEIR_OWN):
+        return
+    if unknown:
+        ours = argparse.ArgumentParser()
+        _add_compress_flags(ours)
+        flag = unknown[0].partition("=")[0]
+        close = difflib.get_close_matches(flag, [*_flag_names(ours), *_flag_names(parser)], n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UsageError(f"there is no flag {flag}{hint}; see `python -m beam_job compress --help`")
+    names = {name.lower() for name in StandardOptions.KNOWN_RUNNER_NAMES}
+    if "." not in runner and not {runner, f"{runner}runner"} & names:
+        raise UsageError(
+            f"there is no runner {known.runner}; there are "
+            + ", ".join(StandardOptions.KNOWN_RUNNER_NAMES)
+        )
+
+
+def _flag_names(parser: argparse.ArgumentParser) -> list[str]:
+    # argparse has no public list of what was added.
+    return [name for action in parser._actions for name in action.option_strings]  # noqa: SLF001
+
+
+def _beam_parser() -> argparse.ArgumentParser:
+    """A parser of every flag that Beam declares."""
+    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+
+    class Parser(_BeamArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(f"{message} (a flag of Beam's)")
+
+    parser = Parser(allow_abbrev=False, conflict_handler="resolve", add_help=False)
+    pending = [PipelineOptions]
+    while pending:
+        declared = pending.pop()
+        pending.extend(declared.__subclasses__())
+        if "_add_argparse_args" in declared.__dict__:
+            declared._add_argparse_args(parser)  # noqa: SLF001  # Where Beam has flags declared.
+    return parser
+
+
+def check_no_flags(flags: Sequence[str]) -> None:
+    """Raises UsageError where a command that runs no pipeline is given flags for one."""
+    if flags:
+        raise UsageError(f"there is no flag {flags[0]}; see `python -m beam_job stage --help`")

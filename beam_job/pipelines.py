@@ -1,0 +1,45 @@
+"""Running a pipeline so that what is said, and what goes wrong, is fit for a person."""
+
+import re
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.runner import PipelineState
+
+from beam_job.options import LOCAL_RUNNER
+from transforms.errors import InputError, JobError, RunError
+
+_RAISED_BY_US = re.compile(r"^(?:transforms\.errors\.)?(InputError|RunError): (.*)$", re.MULTILINE)
+_WHERE = re.compile(r" \[while running .*\Z", re.DOTALL)
+_LOCAL_RUNNERS = (LOCAL_RUNNER.lower(), "directrunner", "switchingdirectrunner")
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether the pipeline runs on this machine, and this process waits for it."""
+    return str(options.view_as(StandardOptions).runner).lower() in _LOCAL_RUNNERS
+
+
+def run_to_end(pipeline: beam.Pipeline) -> None:
+    """Runs a pipeline and waits for it.
+
+    Raises the InputError or RunError that a transform raised, RunError for anything else.
+    """
+    try:
+        state = pipeline.run().wait_until_finish()
+    except Exception as error:
+        raise _job_error(error) from error
+    if state != PipelineState.DONE:
+        raise RunError(f"the runner ended the job as {state}: its own log says why")
+
+
+def _job_error(error: Exception) -> JobError:
+    """Our own error, out of what a runner makes of it: that, or text with a worker's traceback."""
+    if isinstance(error, JobError):
+        return type(error)(_WHERE.sub("", str(error)))
+    found = _RAISED_BY_US.findall(str(error))
+    if found:
+        kind, message = found[-1]
+        return {"InputError": InputError, "RunError": RunError}[kind](_WHERE.sub("", message))
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[-1] if lines else ""
+    return RunError(f"the job failed: {type(error).__name__}: {reason}; --debug shows where")

@@ -1,0 +1,128 @@
+"""The run, for people: the table on the terminal, sizes.json, and report.html."""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from beam_job.datasets import Source
+from transforms.sizes import Sizes, add_sizes
+
+MEGABYTE = 1024 * 1024
+"""1 MB as the reference counts it."""
+
+
+def sizes_report(sizes: Mapping[str, Sizes], sources: Sequence[Source]) -> dict[str, Any]:
+    """What sizes.json holds: bytes, megabytes and ratios for each split and in total.
+
+    source_bytes is null where no file, or none that is of one split alone, was the source.
+    """
+    splits = {
+        split: _split_report(counted, _source_bytes(sources, split))
+        for split, counted in sizes.items()
+    }
+    total = sum(source.bytes for source in sources) if sources else None
+    return {"splits": splits, "total": _split_report(add_sizes(sizes.values()), total)}
+
+
+def _source_bytes(sources: Sequence[Source], split: str) -> int | None:
+    if not sources or any(source.split is None for source in sources):
+        return None
+    return sum(source.bytes for source in sources if source.split == split)
+
+
+def _split_report(sizes: Sizes, source_bytes: int | None) -> dict[str, Any]:
+    return {
+        "images": sizes.images_written,
+        "rejected": sizes.images_rejected,
+        "uint8_bytes": sizes.uint8_bytes,
+        "float32_bytes": sizes.float32_bytes,
+        "latent_bytes": sizes.latent_bytes,
+        "parquet_bytes": sizes.parquet_bytes,
+        "source_bytes": source_bytes,
+        "uint8_mb": sizes.uint8_bytes / MEGABYTE,
+        "float32_mb": sizes.float32_bytes / MEGABYTE,
+        "latent_mb": sizes.latent_bytes / MEGABYTE,
+        "parquet_mb": sizes.parquet_bytes / MEGABYTE,
+        "float32_to_latent": _ratio(sizes.float32_bytes, sizes.latent_bytes),
+        "uint8_to_latent": _ratio(sizes.uint8_bytes, sizes.latent_bytes),
+        "uint8_to_parquet": _ratio(sizes.uint8_bytes, sizes.parquet_bytes),
+        "source_to_parquet": source_bytes and _ratio(source_bytes, sizes.parquet_bytes),
+    }
+
+
+def _ratio(before: int, after: int) -> float | None:
+    return round(before / after, 4) if after else None
+
+
+_ROWS = (
+    ("images", "images", "count"),
+    ("  rejected", "rejected", "some"),
+    ("original, uint8", "uint8_bytes", "bytes"),
+    ("", "uint8_mb", "megabytes"),
+    ("original, float32", "float32_bytes", "bytes"),
+    ("", "float32_mb", "megabytes"),
+    ("latents, values alone", "latent_bytes", "bytes"),
+    ("", "latent_mb", "megabytes"),
+    ("latents, Parquet files", "parquet_bytes", "bytes"),
+    ("source files", "source_bytes", "bytes"),
+    ("float32 : latent values", "float32_to_latent", "ratio"),
+    ("uint8 : Parquet files", "uint8_to_parquet", "ratio"),
+    ("source : Parquet files", "source_to_parquet", "ratio"),
+)
+_NOTES = {
+    "float32_to_latent": "the notebook's ratio",
+    "uint8_to_parquet": "the honest ratio",
+}
+
+
+def table_rows(report: Mapping[str, Any]) -> list[tuple[str, list[str], str]]:
+    """The byte counts as text: (what, a cell for each split and the total, a note)."""
+    columns = _columns(report)
+    rows = []
+    for label, key, kind in _ROWS:
+        cells = [_cell(column[key], kind) for column in columns.values()]
+        if any(cells):
+            rows.append((label, cells, _NOTES.get(key, "")))
+    return rows
+
+
+def _columns(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    splits: Mapping[str, Mapping[str, Any]] = report["splits"]
+    return dict(splits) if len(splits) == 1 else {**splits, "total": report["total"]}
+
+
+def _cell(value: float | None, kind: str) -> str:
+    if value is None or (kind == "some" and not value):
+        return ""
+    if kind == "bytes":
+        return f"{value:,} B"
+    if kind == "megabytes":
+        return f"{value:.14g} MB"
+    return f"{value:.2f} : 1" if kind == "ratio" else f"{value:,}"
+
+
+def terminal_table(report: Mapping[str, Any]) -> str:
+    """The byte counts as a table of plain text."""
+    header = ["", *_columns(report), ""]
+    lines = [header, *([label, *cells, note] for label, cells, note in table_rows(report))]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if 0 < position < len(widths) - 1 else cell.ljust(width)
+            for position, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def report_html(manifest: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    """The run as one HTML file that needs no network; all values are escaped."""
+    import jinja2
+
+    template = files("beam_job").joinpath("report.html.jinja").read_text("utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(template).render(
+        manifest=manifest,
+        columns=list(_columns(report)),
+        rows=table_rows(report),
+    )

@@ -1,0 +1,202 @@
+"""What a run writes, and how it becomes complete."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from apache_beam.io.filesystems import FileSystems
+
+from beam_job import __version__, publishing
+from beam_job.datasets import Source, with_checksums
+from beam_job.report import report_html, sizes_report
+from transforms.errors import InputError, RunError
+from transforms.files import list_files, read_bytes, write_bytes
+from transforms.images import Reject, too_many_rejects
+from transforms.latents import LatentFile
+from transforms.sizes import Sizes
+
+MANIFEST = "manifest.json"
+SIZES = "sizes.json"
+REPORT = "report.html"
+REJECTS = "rejects/rejects.jsonl"
+
+_VERSIONS_OF = ("apache-beam", "keras", "numpy", "pyarrow", "tensorflow")
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that is known of a run before it starts; JSON values, for any worker to write down.
+
+    staged: images that there should be, by split. model: what identifies the encoder.
+    """
+
+    output: str
+    attempt: str
+    dataset: str
+    fingerprint: str | None
+    sources: tuple[Source, ...]
+    staged: dict[str, int]
+    shards: dict[str, int]
+    model: dict[str, Any]
+    flags: dict[str, Any]
+    max_rejects: int
+    warnings: tuple[str, ...]
+
+
+def check_output(output: str, *, overwrite: bool) -> None:
+    """Raises InputError unless a run may be written to `output`; writes nothing."""
+    if FileSystems.get_scheme(output) is None:
+        _check_local(Path(output))
+    if not FileSystems.exists(output) or not list_files(publishing.child(output, "**")):
+        return
+    complete = FileSystems.exists(publishing.child(output, MANIFEST))
+    unfinished = list_files(publishing.child(output, f"{publishing.ATTEMPT_PREFIX}*/**"))
+    if (
+        not complete
+        and not unfinished
+        and not FileSystems.exists(publishing.child(output, "latents"))
+    ):
+        raise InputError(f"--output={output} holds files that are no run: give another folder")
+    if not overwrite:
+        what = "a run" if complete else "an unfinished run"
+        raise InputError(
+            f"--output={output} holds {what} already: give another folder, or --overwrite"
+        )
+
+
+def _check_local(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output={output} is a file: give a folder")
+    for parent in output.parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise InputError(f"--output={output} lies below {parent}, a file: give a folder")
+            break
+
+
+def complete(
+    run: Run,
+    files: Sequence[LatentFile],
+    sizes: Mapping[str, Sizes],
+    rejects: Sequence[Reject],
+    checksums: Mapping[str, str],
+) -> None:
+    """Checks that everything arrived, and publishes the run, its manifest last.
+
+    files: those of WriteLatents. sizes: by split. rejects: the images set aside. checksums:
+    SHA-256 of source files by path. Raises RunError where images are missing, InputError where
+    more were rejected than are borne; then nothing is published.
+    """
+    if len(rejects) > run.max_rejects:
+        ordered = sorted(rejects, key=lambda reject: (reject.split, reject.image_id))
+        raise InputError(too_many_rejects(ordered, run.max_rejects))
+    check_counts(run.staged, sizes)
+    check_files(run.shards, files)
+    sources = with_checksums(run.sources, dict(checksums))
+    report = sizes_report(sizes, sources)
+    documents = {SIZES: _json(report)}
+    if rejects:
+        documents[REJECTS] = _rejects_lines(rejects)
+    manifest = _manifest(run, files, sizes, sources)
+    documents[REPORT] = report_html(manifest, report).encode()
+    for name, content in documents.items():
+        write_bytes(publishing.child(run.attempt, name), content)
+    manifest["files"] += [
+        {"path": name, "bytes": len(content), "sha256": sha256(content).hexdigest()}
+        for name, content in documents.items()
+    ]
+    names = [file.path for file in files] + list(documents)
+    publishing.publish(
+        run.attempt, run.output, names, MANIFEST, _json(manifest), owned=("latents", "rejects")
+    )
+
+
+def check_counts(staged: Mapping[str, int], sizes: Mapping[str, Sizes]) -> None:
+    """Raises RunError, with the numbers, unless each step accounts for every staged image."""
+    for split in {*staged, *sizes}:
+        seen = sizes.get(split, Sizes())
+        accounted = seen.images_read + seen.images_rejected
+        if not (
+            staged.get(split, 0) == accounted
+            and seen.images_read == seen.images_encoded == seen.images_written
+        ):
+            raise RunError(
+                f"split {split}: {staged.get(split, 0):,} images staged, {seen.images_read:,} read "
+                f"({seen.images_rejected:,} rejected), {seen.images_encoded:,} encoded, "
+                f"{seen.images_written:,} written; these must agree, so nothing is published: "
+                "run it again, and report it if it happens again"
+            )
+
+
+def check_files(shards: Mapping[str, int], files: Sequence[LatentFile]) -> None:
+    """Raises RunError unless there is one file for each shard."""
+    for split, expected in shards.items():
+        paths = {file.path for file in files if file.split == split}
+        if len(paths) != expected or len(paths) != sum(file.split == split for file in files):
+            raise RunError(
+                f"split {split}: {len(paths)} files for {expected} shards, so nothing is "
+                "published: run it again, and report it if it happens again"
+            )
+
+
+def _rejects_lines(rejects: Sequence[Reject]) -> bytes:
+    ordered = sorted(rejects, key=lambda reject: (reject.split, reject.image_id))
+    return "".join(json.dumps(reject._asdict()) + "\n" for reject in ordered).encode()
+
+
+def _manifest(
+    run: Run, files: Sequence[LatentFile], sizes: Mapping[str, Sizes], sources: Sequence[Source]
+) -> dict[str, Any]:
+    splits = {
+        split: {
+            "images": run.staged[split],
+            "shards": run.shards[split],
+            "read": sizes[split].images_read,
+            "rejected": sizes[split].images_rejected,
+            "encoded": sizes[split].images_encoded,
+            "written": sizes[split].images_written,
+        }
+        for split in run.staged
+    }
+    return {
+        "format": "emnist-latents run",
+        "format_version": 1,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "warnings": list(run.warnings),
+        "dataset": {
+            "name": run.dataset,
+            "fingerprint": run.fingerprint or _fingerprint(sources),
+            "splits": splits,
+            "sources": [source._asdict() for source in sources],
+        },
+        "model": run.model,
+        "flags": run.flags,
+        "versions": {
+            "emnist-latents": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in _VERSIONS_OF},
+        },
+        "files": [file._asdict() for file in sorted(files)],
+    }
+
+
+def _fingerprint(sources: Sequence[Source]) -> str:
+    """SHA-256 over the source files' own, in order, as `sha256sum` would list them by split."""
+    lines = "".join(f"{source.sha256}  {source.split}\n" for source in sources)
+    return sha256(lines.encode()).hexdigest()
+
+
+def read_json(output: str, name: str) -> dict[str, Any]:
+    """A JSON file of a run directory."""
+    content: dict[str, Any] = json.loads(read_bytes(publishing.child(output, name)))
+    return content
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

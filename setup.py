@@ -1,0 +1,50 @@
+"""What pip and Beam's --setup_file install."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+
+# Bounds are those that Beam 2.77 and TensorFlow 2.21 declare for what they share with us.
+REQUIRED = [
+    "apache-beam>=2.77,<3",
+    "extra-keras-datasets>=1.2,<2",
+    "jinja2>=3.0,<4",
+    "keras>=3.12,<4",
+    "numpy>=1.26,<2.5",
+    "pillow>=12.1.1,<13",
+    "pyarrow>=14.0.1,<26",
+    "scikit-learn>=1.3,<2",
+    "tensorflow>=2.21,<3",
+    "tqdm>=4.66,<5",
+]
+EXTRAS = {
+    "gcp": ["apache-beam[gcp]>=2.77,<3"],
+    "aws": ["apache-beam[aws]>=2.77,<3"],
+    "dev": [
+        "duckdb>=1.1,<2",
+        "hypothesis>=6.100,<7",
+        "mypy>=1.18,<2",
+        "pandas>=2,<4",
+        "polars>=1.10,<2",
+        "pytest>=8,<10",
+        "ruff>=0.14,<1",
+    ],
+}
+
+setup(
+    name="emnist-latents",
+    version=re.search(r'__version__ = "(.+)"', (HERE / "beam_job/__init__.py").read_text())[1],
+    description="EMNIST to a small Parquet dataset of latent vectors, on Apache Beam",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=["beam_job", "transforms"],
+    package_data={"beam_job": ["py.typed", "*.jinja"], "transforms": ["py.typed"]},
+    install_requires=REQUIRED,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["emnist-latents=beam_job.__main__:main"]},
+)

@@ -1,0 +1,13 @@
+"""The two ways in which a job stops, told apart by whose move it is."""
+
+
+class JobError(Exception):
+    """A job stopped; the message names the thing, the cause and the way out."""
+
+
+class InputError(JobError):
+    """What the user gave is wrong: an input, a flag, a model, an output."""
+
+
+class RunError(JobError):
+    """The input was right and the run still did not do what it promised."""

@@ -1,0 +1,333 @@
+"""Reading shards of images, wherever they lie, as batches."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.metrics.metric import Metrics
+from apache_beam.pvalue import PCollection, TaggedOutput
+from PIL import Image
+
+from transforms.errors import InputError
+from transforms.files import open_binary
+
+SIDE = 28
+PIXELS = SIDE * SIDE
+NO_LABEL = -1
+"""Stands in a batch's labels where an image has none; null in Parquet."""
+MAX_LABEL = 255
+
+IMAGE_COLUMN = "image"
+IMAGE_ID_COLUMN = "image_id"
+LABEL_COLUMN = "label"
+STAGED_IMAGE_TYPE = pa.binary(PIXELS)
+
+
+class Segment(NamedTuple):
+    """Rows that lie together in one file: all or part of a shard.
+
+    A file is `raw` (uint8 images of 784 bytes one after the other, from byte `offset` on, their
+    labels given here, a uint8 a row) or Parquet (`parquet`: the columns say which layout).
+    """
+
+    path: str
+    format: str
+    rows: int
+    first_row: int
+    first_image_id: int
+    transposed: bool = False
+    offset: int = 0
+    labels: bytes | None = None
+    image_column: str = IMAGE_COLUMN
+    label_column: str | None = None
+
+
+class ShardKey(NamedTuple):
+    """Which shard of which split, and how many rows it has; one shard becomes one output file."""
+
+    split: str
+    number: int
+    of: int
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """The path of the shard's file, without an ending, below whatever holds the splits."""
+        return f"split={self.split}/part-{self.number:05d}-of-{self.of:05d}"
+
+
+class Shard(NamedTuple):
+    """A fixed, contiguous range of image_ids of a split: the unit of parallel work."""
+
+    key: ShardKey
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images that go through the encoder in one call; all of one shard, in order of image_id.
+
+    image_ids: int64 (n,). labels: int16 (n,), NO_LABEL where there is none. pixels: uint8 (n, 784)
+    as read, row-major and upright; later float32, later (n, 28, 28, 1). rows: how many rows of
+    the shard this batch accounts for, which is n and the rows rejected on the way.
+    """
+
+    shard: ShardKey
+    rows: int
+    image_ids: np.ndarray
+    labels: np.ndarray
+    pixels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+
+class Reject(NamedTuple):
+    """An image that could not be read: where it is, and why."""
+
+    split: str
+    image_id: int
+    path: str
+    row: int
+    reason: str
+
+
+class _Chunk(NamedTuple):
+    """Consecutive rows of a segment: what was read of them, and what was rejected."""
+
+    rows: int
+    image_ids: np.ndarray
+    labels: np.ndarray
+    pixels: np.ndarray
+    rejects: tuple[Reject, ...] = ()
+
+
+def read_shard(shard: Shard, batch_size: int) -> Iterator[tuple[ImageBatch, tuple[Reject, ...]]]:
+    """Reads a shard as batches of at most `batch_size` rows, each with the rejects among them.
+
+    Batches are full but for the last of each segment (and the first of a Parquet segment that
+    begins within a batch). Raises InputError where a file is not what it was when the shard was
+    planned.
+    """
+    for segment in shard.segments:
+        for chunk in _read_segment(segment, shard.key.split, batch_size):
+            yield (
+                ImageBatch(shard.key, chunk.rows, chunk.image_ids, chunk.labels, chunk.pixels),
+                chunk.rejects,
+            )
+
+
+def _read_segment(segment: Segment, split: str, batch_size: int) -> Iterator[_Chunk]:
+    if segment.format == "raw":
+        chunks = _read_raw(segment, batch_size)
+    else:
+        chunks = _read_parquet(segment, split, batch_size)
+    for chunk in chunks:
+        yield chunk._replace(pixels=upright(chunk.pixels)) if segment.transposed else chunk
+
+
+def upright(pixels: np.ndarray) -> np.ndarray:
+    """Turns images stored column by column upright: uint8 (n, 784) to uint8 (n, 784)."""
+    return pixels.reshape(-1, SIDE, SIDE).transpose(0, 2, 1).reshape(-1, PIXELS)
+
+
+def _read_raw(segment: Segment, batch_size: int) -> Iterator[_Chunk]:
+    with open_binary(segment.path) as file:
+        file.seek(segment.offset + segment.first_row * PIXELS)
+        for start in range(0, segment.rows, batch_size):
+            count = min(batch_size, segment.rows - start)
+            content = file.read(count * PIXELS)
+            if len(content) != count * PIXELS:
+                raise InputError(
+                    f"{segment.path}: shorter than it was when the job was planned; "
+                    "leave the input as it is while the job runs, then run it again"
+                )
+            first = segment.first_image_id + start
+            yield _Chunk(
+                count,
+                np.arange(first, first + count, dtype=np.int64),
+                _raw_labels(segment.labels, start, count),
+                np.frombuffer(content, np.uint8).reshape(count, PIXELS),
+            )
+
+
+def _raw_labels(labels: bytes | None, start: int, count: int) -> np.ndarray:
+    if labels is None:
+        return np.full(count, NO_LABEL, np.int16)
+    return np.frombuffer(labels, np.uint8, count, start).astype(np.int16)
+
+
+def _read_parquet(segment: Segment, split: str, batch_size: int) -> Iterator[_Chunk]:
+    with open_binary(segment.path) as file:
+        for start, batch in _parquet_rows(pq.ParquetFile(file), segment, batch_size):
+            yield _parquet_chunk(batch, start, segment, split)
+
+
+def _parquet_rows(
+    file: pq.ParquetFile, segment: Segment, batch_size: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The segment's rows, each batch with the number of its first row within the file."""
+    end = segment.first_row + segment.rows
+    groups, skipped, row = [], 0, 0
+    for group in range(file.metadata.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        if row + rows <= segment.first_row:
+            skipped += rows
+        elif row < end:
+            groups.append(group)
+        row += rows
+    if row < end:
+        raise InputError(
+            f"{segment.path}: has fewer rows than when the job was planned; "
+            "leave the input as it is while the job runs, then run it again"
+        )
+    columns = [segment.image_column, IMAGE_ID_COLUMN]
+    if segment.label_column is not None:
+        columns.append(segment.label_column)
+    known = [column for column in columns if column in file.schema_arrow.names]
+    row = skipped
+    for batch in file.iter_batches(batch_size, row_groups=groups, columns=known):
+        first, last = max(segment.first_row, row), min(end, row + batch.num_rows)
+        if first < last:
+            yield first, batch.slice(first - row, last - first)
+        row += batch.num_rows
+
+
+def _parquet_chunk(batch: pa.RecordBatch, row: int, segment: Segment, split: str) -> _Chunk:
+    images = batch.column(segment.image_column)
+    if IMAGE_ID_COLUMN in batch.schema.names and images.type == STAGED_IMAGE_TYPE:
+        image_ids = batch.column(IMAGE_ID_COLUMN).to_numpy()
+    else:
+        first = segment.first_image_id + row - segment.first_row
+        image_ids = np.arange(first, first + len(images), dtype=np.int64)
+    labels = _parquet_labels(batch, segment)
+    if images.type == STAGED_IMAGE_TYPE and images.null_count == 0:
+        pixels = np.frombuffer(
+            images.buffers()[1], np.uint8, len(images) * PIXELS, images.offset * PIXELS
+        )
+        return _Chunk(len(images), image_ids, labels, pixels.reshape(-1, PIXELS))
+    return _decoded_chunk(images, image_ids, labels, row, segment.path, split)
+
+
+def _parquet_labels(batch: pa.RecordBatch, segment: Segment) -> np.ndarray:
+    if segment.label_column is None:
+        return np.full(batch.num_rows, NO_LABEL, np.int16)
+    column = batch.column(segment.label_column).cast(pa.int64()).fill_null(NO_LABEL)
+    values: np.ndarray = column.to_numpy()
+    wrong = values[(values < NO_LABEL) | (values > MAX_LABEL)]
+    if len(wrong):
+        raise InputError(
+            f"{segment.path}: column {segment.label_column!r} holds {wrong[0]}; "
+            "labels are whole numbers from 0 to {MAX_LABEL} (null or -1: none)"
+        )
+    return values.astype(np.int16)
+
+
+def _decoded_chunk(
+    images: pa.Array, image_ids: np.ndarray, labels: np.ndarray, row: int, path: str, split: str
+) -> _Chunk:
+    kept, pixels, rejects = [], [], []
+    for position, value in enumerate(images.to_pylist()):
+        try:
+            pixels.append(decode_image(value["bytes"] if isinstance(value, dict) else value))
+            kept.append(position)
+        except InputError as error:
+            image_id = int(image_ids[position])
+            rejects.append(Reject(split, image_id, path, row + position, str(error)))
+    return _Chunk(
+        len(images),
+        image_ids[kept],
+        labels[kept],
+        np.array(pixels, np.uint8).reshape(-1, PIXELS),
+        tuple(rejects),
+    )
+
+
+def decode_image(content: bytes | None) -> np.ndarray:
+    """One 28x28 image from the bytes of a PNG or JPEG (or 784 bare pixels): uint8 (784,).
+
+    Raises InputError, which says what is wrong with it.
+    """
+    if content is None:
+        raise InputError("there are no bytes")
+    if len(content) == PIXELS:
+        return np.frombuffer(content, np.uint8)
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+            if image.size != (SIDE, SIDE):
+                raise InputError(f"is {image.width}x{image.height}, not {SIDE}x{SIDE}")
+            return np.asarray(image.convert("L")).reshape(PIXELS)
+    except InputError:
+        raise
+    except Exception as error:  # Pillow raises many kinds for bytes that are no image.
+        raise InputError(f"is no PNG or JPEG that can be read ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+class ReadImages(beam.PTransform):
+    """PCollection[Shard] -> (PCollection[ImageBatch], PCollection[Reject]).
+
+    Shards are spread over the workers first. Batches hold at most `batch_size` images. A shard
+    with more than `max_rejects` rejects raises InputError at once, rather than after hours.
+    """
+
+    def __init__(self, batch_size: int, max_rejects: int = 0) -> None:
+        super().__init__()
+        self._batch_size = batch_size
+        self._max_rejects = max_rejects
+
+    def expand(self, pcoll: PCollection[Shard]) -> Any:
+        outputs = (
+            pcoll
+            | "SpreadShards" >> beam.Reshuffle()
+            | "ReadShards"
+            >> beam.ParDo(_ReadShard(self._batch_size, self._max_rejects)).with_outputs(
+                _ReadShard.REJECTS, main="batches"
+            )
+        )
+        return outputs["batches"], outputs[_ReadShard.REJECTS]
+
+
+class _ReadShard(beam.DoFn):
+    REJECTS: Literal["rejects"] = "rejects"
+
+    def __init__(self, batch_size: int, max_rejects: int) -> None:
+        self._batch_size = batch_size
+        self._max_rejects = max_rejects
+        self._images = Metrics.counter(ReadImages, "images")
+        self._batches = Metrics.counter(ReadImages, "batches")
+        self._rejects = Metrics.counter(ReadImages, "rejects")
+
+    def process(
+        self, shard: Shard
+    ) -> Iterator[ImageBatch | TaggedOutput[Literal["rejects"], Reject]]:
+        rejected: list[Reject] = []
+        for batch, rejects in read_shard(shard, self._batch_size):
+            rejected.extend(rejects)
+            if len(rejected) > self._max_rejects:
+                raise InputError(too_many_rejects(rejected, self._max_rejects))
+            self._images.inc(len(batch))
+            self._batches.inc()
+            self._rejects.inc(len(rejects))
+            for reject in rejects:
+                yield TaggedOutput(self.REJECTS, reject)
+            yield batch
+
+
+def too_many_rejects(rejects: list[Reject], max_rejects: int) -> str:
+    """What to tell the user when more images are bad than are borne."""
+    first = rejects[0]
+    count = len(rejects)
+    return (
+        f"{count} image{'s' * (count > 1)} could not be read and --max_rejects={max_rejects}; "
+        f"the first is {first.path} row {first.row}: {first.reason}; "
+        "mend the input, or bear more with --max_rejects"
+    )

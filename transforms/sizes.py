@@ -1,0 +1,67 @@
+"""Byte counts of what flows through the job."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import apache_beam as beam
+
+from transforms.images import ImageBatch
+from transforms.latents import LatentBatch, LatentFile
+
+
+class Sizes(NamedTuple):
+    """Images and bytes seen at each step, for any part of a split; sizes of parts add up."""
+
+    images_read: int = 0
+    images_rejected: int = 0
+    images_encoded: int = 0
+    images_written: int = 0
+    uint8_bytes: int = 0
+    float32_bytes: int = 0
+    latent_bytes: int = 0
+    parquet_bytes: int = 0
+
+
+def add_sizes(parts: Iterable[Sizes]) -> Sizes:
+    """The sum of sizes, field by field; all zeros for no parts."""
+    return Sizes(*(sum(field) for field in zip(Sizes(), *parts, strict=True)))
+
+
+class ByteCounts(beam.CombineFn):
+    """Adds up Sizes; the result is the same however the parts are grouped and merged."""
+
+    def create_accumulator(self) -> Sizes:
+        return Sizes()
+
+    def add_input(self, mutable_accumulator: Sizes, element: Sizes) -> Sizes:
+        return add_sizes([mutable_accumulator, element])
+
+    def merge_accumulators(self, accumulators: Iterable[Sizes]) -> Sizes:
+        return add_sizes(accumulators)
+
+    def extract_output(self, accumulator: Sizes) -> Sizes:
+        return accumulator
+
+
+def sizes_read(batch: ImageBatch) -> tuple[str, Sizes]:
+    """(split, sizes) of a batch as ReadImages gives it: uint8 pixels."""
+    return batch.shard.split, Sizes(
+        images_read=len(batch),
+        images_rejected=batch.rows - len(batch),
+        uint8_bytes=batch.pixels.nbytes,
+    )
+
+
+def sizes_prepared(batch: ImageBatch) -> tuple[str, Sizes]:
+    """(split, sizes) of a batch as the encoder takes it: float32 pixels."""
+    return batch.shard.split, Sizes(float32_bytes=batch.pixels.nbytes)
+
+
+def sizes_encoded(batch: LatentBatch) -> tuple[str, Sizes]:
+    """(split, sizes) of a batch of latents: their values alone."""
+    return batch.shard.split, Sizes(images_encoded=len(batch), latent_bytes=batch.latents.nbytes)
+
+
+def sizes_written(file: LatentFile) -> tuple[str, Sizes]:
+    """(split, sizes) of a Parquet file: its rows and all its bytes."""
+    return file.split, Sizes(images_written=file.rows, parquet_bytes=file.bytes)
