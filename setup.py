@@ -29,6 +29,7 @@ EXTRAS = {
         "mypy>=1.18,<2",
         "pandas>=2,<4",
         "polars>=1.10,<2",
+        "psutil>=6,<8",
         "pytest>=8,<10",
         "ruff>=0.14,<1",
     ],

@@ -87,11 +87,17 @@ def _download(url: str, target: Path, wanted: Path, *, quiet: bool) -> None:
             if total is not None and file.tell() != total:
                 raise OSError(f"the connection closed after {file.tell():,} of {total:,} bytes")
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
         raise InputError(
-            f"EMNIST's archive cannot be fetched from {url} ({reason}): try again, give another "
-            f"--archive_url, or put matlab.zip at {wanted}"
+            f"EMNIST's archive cannot be fetched from {url} ({_reason(error)}): try again, give "
+            f"another --archive_url, or put matlab.zip at {wanted}"
         ) from error
+
+
+def _reason(error: Exception) -> object:
+    # An HTTPError is a URLError too, and says more itself ("HTTP Error 404: Not Found").
+    if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
+        return error.reason
+    return error
 
 
 def check_archive(path: Path, way_out: str, origin: str | None = None) -> None:

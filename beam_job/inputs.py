@@ -208,9 +208,7 @@ def _is_transposed(orientation: str, *, stored_by_nist: bool) -> bool:
 
 
 def _idx_header(path: str, head: bytes, zipped: bool) -> tuple[int, int]:
-    if len(head) < IDX_HEADER_BYTES:
-        raise InputError(f"{path}: truncated: {len(head)} bytes are no IDX file: fetch it again")
-    magic, rows, height, width = struct.unpack(">IIII", head)
+    (magic,) = struct.unpack(">I", head[:4].ljust(4, b"\0"))
     if magic == _IDX_LABELS_MAGIC:
         raise InputError(f"{path}: holds labels, not images: give the images, labels by --labels")
     if magic != _IDX_IMAGES_MAGIC:
@@ -218,6 +216,9 @@ def _idx_header(path: str, head: bytes, zipped: bool) -> tuple[int, int]:
             f"{path}: begins with {magic:#010x}; an IDX file of uint8 images begins with "
             f"{_IDX_IMAGES_MAGIC:#010x}"
         )
+    if len(head) < IDX_HEADER_BYTES:
+        raise InputError(f"{path}: truncated: {len(head)} bytes are no IDX file: fetch it again")
+    rows, height, width = struct.unpack(">III", head[4:])
     if (height, width) != (SIDE, SIDE):
         raise InputError(f"{path}: its images are {height}x{width}, not {SIDE}x{SIDE}")
     if not zipped:

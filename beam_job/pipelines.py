@@ -27,9 +27,20 @@ def run_to_end(pipeline: beam.Pipeline) -> None:
     try:
         state = pipeline.run().wait_until_finish()
     except Exception as error:
+        if _is_interrupt(error):
+            raise KeyboardInterrupt from error
         raise _job_error(error) from error
     if state != PipelineState.DONE:
         raise RunError(f"the runner ended the job as {state}: its own log says why")
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is at the root of what a worker in this process raised."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _job_error(error: Exception) -> JobError:

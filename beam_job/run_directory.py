@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from hashlib import sha256
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def check_counts(staged: Mapping[str, int], sizes: Mapping[str, Sizes]) -> None:
 
 
 def check_files(shards: Mapping[str, int], files: Sequence[LatentFile]) -> None:
-    """Raises RunError unless there is one file for each shard."""
+    """Raises RunError unless there is a file for each shard, InputError if image_ids overlap."""
     for split, expected in shards.items():
         paths = {file.path for file in files if file.split == split}
         if len(paths) != expected or len(paths) != sum(file.split == split for file in files):
@@ -143,6 +144,13 @@ def check_files(shards: Mapping[str, int], files: Sequence[LatentFile]) -> None:
                 f"split {split}: {len(paths)} files for {expected} shards, so nothing is "
                 "published: run it again, and report it if it happens again"
             )
+        filled = sorted(file for file in files if file.split == split and file.rows)
+        for before, after in pairwise(filled):
+            if after.first_image_id <= before.last_image_id:  # type: ignore[operator]
+                raise InputError(
+                    f"split {split}: image_id {after.first_image_id} is in two places of the "
+                    "input: give each image once, in order"
+                )
 
 
 def _rejects_lines(rejects: Sequence[Reject]) -> bytes:

@@ -1,7 +1,9 @@
 """Files on any file system that Beam knows, and the one place where a file becomes final."""
 
 import hashlib
+import os
 import uuid
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
@@ -76,11 +78,14 @@ def file_bytes(path: str) -> int:
 
 def list_files(pattern: str) -> list[str]:
     """The files that match a glob (`**` crosses folders), sorted; empty where there are none."""
+    # Beam finds nothing for a local glob without a folder.
+    is_bare = FileSystems.get_scheme(pattern) is None and Path(pattern).name == pattern
+    here = f".{os.sep}" if is_bare else ""
     try:
-        matched = FileSystems.match([pattern])[0].metadata_list
+        matched = FileSystems.match([here + pattern])[0].metadata_list
     except BeamIOError:
         return []
-    return sorted(metadata.path for metadata in matched)
+    return sorted(metadata.path.removeprefix(here) for metadata in matched)
 
 
 def make_parent(path: str) -> None:

@@ -114,12 +114,29 @@ def read_shard(shard: Shard, batch_size: int) -> Iterator[tuple[ImageBatch, tupl
     begins within a batch). Raises InputError where a file is not what it was when the shard was
     planned.
     """
+    last = -1
     for segment in shard.segments:
         for chunk in _read_segment(segment, shard.key.split, batch_size):
+            last = _last_rising(chunk.image_ids, last, segment.path)
             yield (
                 ImageBatch(shard.key, chunk.rows, chunk.image_ids, chunk.labels, chunk.pixels),
                 chunk.rejects,
             )
+
+
+def _last_rising(image_ids: np.ndarray, last: int, path: str) -> int:
+    """The last of image_ids that rise from `last` on; raises InputError where they do not."""
+    if not len(image_ids):
+        return last
+    steps = np.diff(image_ids, prepend=last)
+    if (steps <= 0).any():
+        position = int(np.flatnonzero(steps <= 0)[0])
+        before = image_ids[position - 1] if position else last
+        raise InputError(
+            f"{path}: image_id {image_ids[position]} follows image_id {before}: image_ids must "
+            "rise from row to row, each there once"
+        )
+    return int(image_ids[-1])
 
 
 def _read_segment(segment: Segment, split: str, batch_size: int) -> Iterator[_Chunk]:
@@ -223,7 +240,7 @@ def _parquet_labels(batch: pa.RecordBatch, segment: Segment) -> np.ndarray:
     if len(wrong):
         raise InputError(
             f"{segment.path}: column {segment.label_column!r} holds {wrong[0]}; "
-            "labels are whole numbers from 0 to {MAX_LABEL} (null or -1: none)"
+            f"labels are whole numbers from 0 to {MAX_LABEL} (null or -1: none)"
         )
     return values.astype(np.int16)
 

@@ -23,10 +23,15 @@ from transforms.images import IMAGE_ID_COLUMN, LABEL_COLUMN, NO_LABEL, ShardKey
 METADATA_KEY = b"emnist_latents"
 """Where a file's own metadata holds what made it, as JSON."""
 
-# Bytes an image for the 10,000 official EMNIST test digits, 32 float32 latents of the untrained
-# encoder, whole file: pyarrow's defaults (snappy, dictionary) 111.1; zstd with dictionary 91.8;
-# zstd 3 / 9 with BYTE_STREAM_SPLIT and DELTA image_ids 68.8 / 67.6; zstd 1 likewise 64.9 and the
-# fastest of all to write (`python -m benchmarks.parquet_encodings`).
+# Bytes an image, whole file, 10,000 official EMNIST test digits, 32 float32 latents; of the
+# untrained encoder, and of PCA (dense, as trained latents are):
+#   pyarrow's defaults (snappy, dictionary)            111.1  197.5
+#   zstd, dictionary                                    91.8  184.0
+#   BYTE_STREAM_SPLIT, DELTA image_ids, snappy          95.9  121.0
+#   BYTE_STREAM_SPLIT, DELTA image_ids, zstd 1          64.9  110.0  <- no slower than snappy
+#   BYTE_STREAM_SPLIT, DELTA image_ids, zstd 9          67.6  110.4
+#   BYTE_STREAM_SPLIT, DELTA image_ids, zstd 19         60.0  110.1  but 50 times as long to write
+# (`python -m benchmarks.parquet_encodings`).
 _PARQUET_OPTIONS: dict[str, Any] = {
     "compression": "zstd",
     "compression_level": 1,
@@ -92,8 +97,8 @@ def latent_table(batches: Iterable[LatentBatch], characters: Mapping[int, str]) 
     if (np.diff(image_ids) <= 0).any():
         position = int(np.flatnonzero(np.diff(image_ids) <= 0)[0]) + 1
         raise RunError(
-            f"split {parts[0].shard.split}: image_id {image_ids[position]} is there twice or out "
-            "of order: the input's image_ids must rise from row to row"
+            f"split {parts[0].shard.split}: image_id {image_ids[position]} came through twice: "
+            "run it again, and report it if it happens again"
         )
     missing = labels == NO_LABEL
     return pa.Table.from_arrays(

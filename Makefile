@@ -1,0 +1,40 @@
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := setup.py $(wildcard beam_job/* transforms/*)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-reference lint bench clean
+
+help: ## List what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/installed ## Install into .venv and compress the embedded sample into out/sample
+	$(BIN)/emnist-latents compress --dataset=sample --output=out/sample --overwrite
+
+test: .venv/installed-dev ## Run the tests (under 5 minutes; EMNIST_DATA=DIR adds those on official files)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-reference: .venv/installed-dev ## Run 131,600 images through the job against the reference figures
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed-dev ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: .venv/installed-dev ## Measure speed and memory beside what people would use instead (needs EMNIST_DATA)
+	$(BIN)/python -m benchmarks.run
+
+clean: ## Remove the virtual environment and what was built
+	rm -rf .venv build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet .
+	@touch $@
+
+.venv/installed-dev: .venv/bin/python setup.py
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ .venv/installed

@@ -1,0 +1,1 @@
+"""Speed, memory and file sizes, side by side with what people would use instead."""

@@ -1,0 +1,1 @@
+"""What people would write instead of the job; each module is a program of its own."""

@@ -1,0 +1,40 @@
+"""What both rivals share: the job's encoder, built without importing Beam, and a Parquet file."""
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from keras import layers
+
+LATENT_SIZE = 32
+
+
+def build_encoder() -> keras.Model:
+    """The untrained encoder, weight for weight the job's: (28, 28, 1) in [0, 1] to (32,)."""
+
+    def start(seed: int) -> keras.Initializer:
+        return keras.initializers.GlorotUniform(seed=seed)
+
+    same = {"padding": "same", "activation": "relu"}
+    return keras.Sequential(
+        [
+            layers.Input((28, 28, 1)),
+            layers.Conv2D(32, 3, kernel_initializer=start(0), **same),
+            layers.Conv2D(64, 3, strides=2, kernel_initializer=start(1), **same),
+            layers.Conv2D(64, 3, kernel_initializer=start(2), **same),
+            layers.Conv2D(64, 3, kernel_initializer=start(3), **same),
+            layers.Flatten(),
+            layers.Dense(LATENT_SIZE, activation="relu", kernel_initializer=start(4)),
+        ]
+    )
+
+
+def write_latents(latents: np.ndarray, path: str) -> None:
+    """Writes float32 latents (n, 32) as Parquet, with the row number as image_id."""
+    table = pa.table(
+        {
+            "image_id": np.arange(len(latents)),
+            "latent": pa.FixedSizeListArray.from_arrays(pa.array(latents.ravel()), LATENT_SIZE),
+        }
+    )
+    pq.write_table(table, path, compression="zstd")

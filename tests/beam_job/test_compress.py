@@ -1,0 +1,233 @@
+"""The whole command line on real input."""
+
+import gzip
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import RUNNER, compress, latents, rows, tree
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A finished run of the sample, and the flags that made it."""
+    folder = tmp_path_factory.mktemp("sample")
+    output = folder / "out"
+    data_dir = f"--data_dir={folder / 'data'}"
+    assert compress("--dataset=sample", f"--output={output}", data_dir, "--quiet") == 0
+    return output, data_dir
+
+
+def test_official_test_digits(tmp_path, emnist_data, digits, plain_latents, capsys):
+    images, labels = digits
+    source = emnist_data / "emnist-mnist-test-images-idx3-ubyte.gz"
+    assert compress(f"--input={source}", f"--output={tmp_path}/out", "--shard_size=3000") == 0
+    table = rows(tmp_path / "out")
+    assert table["image_id"].tolist() == list(range(10_000))
+    assert table["label"].tolist() == labels.tolist()
+    assert table["character"].tolist() == [str(label) for label in labels]
+    np.testing.assert_allclose(latents(tmp_path / "out"), plain_latents(images), atol=1e-5)
+    parts = sorted(path.name for path in (tmp_path / "out/latents/split=test").iterdir())
+    assert parts == [f"part-0000{part}-of-00004.parquet" for part in range(4)]
+    sizes = json.loads((tmp_path / "out/sizes.json").read_text())["splits"]["test"]
+    assert sizes["images"] == 10_000
+    assert sizes["uint8_bytes"] == 7_840_000
+    assert sizes["float32_bytes"] == 31_360_000
+    assert sizes["latent_bytes"] == 1_280_000
+    assert sizes["source_bytes"] == source.stat().st_size + 5_144
+    said = capsys.readouterr()
+    assert "7.476806640625 MB" in said.out
+    assert "untrained" in said.err
+    # The fingerprint stands on the checksum that NIST's mirror lists for the file.
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    checksum = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert manifest["dataset"]["sources"][0]["sha256"] == checksum
+    assert checksum in (emnist_data / "emnist-checksums.txt").read_text()
+
+
+def test_one_worker_and_two_processes_write_the_same(tmp_path, emnist_data):
+    source = f"--input={emnist_data}/emnist-mnist-test-images-idx3-ubyte.gz"
+    flags = [source, "--shard_size=3000", "--quiet"]
+    two = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+    assert compress(*flags, f"--output={tmp_path}/one") == 0
+    assert compress(*flags, f"--output={tmp_path}/two", *two) == 0
+    one, other = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert one.drop(columns="latent").equals(other.drop(columns="latent"))
+    np.testing.assert_allclose(latents(tmp_path / "one"), latents(tmp_path / "two"), atol=1e-6)
+    assert list(tree(tmp_path / "one")) == list(tree(tmp_path / "two"))
+
+
+def test_the_run_directory_is_what_its_manifest_says(sample):
+    output, _ = sample
+    manifest = json.loads((output / "manifest.json").read_text())
+    written = tree(output)
+    del written["manifest.json"]
+    assert sorted(file["path"] for file in manifest["files"]) == sorted(written)
+    for file in manifest["files"]:
+        assert file["bytes"] == len(written[file["path"]])
+        assert file["sha256"] == hashlib.sha256(written[file["path"]]).hexdigest()
+    assert sum(file.get("rows", 0) for file in manifest["files"]) == 1_797
+    assert manifest["model"]["trained"] is False
+    assert manifest["model"]["parameters"] == 494_112
+    assert "untrained" in manifest["warnings"][0]
+    assert "untrained" in (output / "report.html").read_text()
+    steps = {"images": 1500, "shards": 1, "read": 1500, "rejected": 0}
+    assert manifest["dataset"]["splits"]["train"] == {**steps, "encoded": 1500, "written": 1500}
+
+
+def test_sizes_are_counted_from_what_is_on_disk(sample):
+    output, _ = sample
+    sizes = json.loads((output / "sizes.json").read_text())
+    for split, images in (("train", 1_500), ("test", 297)):
+        on_disk = sum(f.stat().st_size for f in (output / f"latents/split={split}").iterdir())
+        assert sizes["splits"][split]["parquet_bytes"] == on_disk
+        assert sizes["splits"][split]["uint8_bytes"] == images * 784
+        assert sizes["splits"][split]["uint8_to_parquet"] == round(images * 784 / on_disk, 4)
+        assert sizes["splits"][split]["float32_to_latent"] == 24.5
+    assert sizes["total"]["images"] == 1_797
+    assert sizes["total"]["latent_bytes"] == 1_797 * 128
+
+
+def test_a_rerun_writes_the_same_files(sample, tmp_path):
+    output, data_dir = sample
+    assert compress("--dataset=sample", f"--output={tmp_path}/again", data_dir, "--quiet") == 0
+    assert tree(output / "latents") == tree(tmp_path / "again/latents")
+
+
+def test_a_staged_dataset_can_be_an_input(sample, tmp_path):
+    output, data_dir = sample
+    staged = f"{data_dir.removeprefix('--data_dir=')}/sample/images/*/*.parquet"
+    assert compress(f"--input={staged}", f"--output={tmp_path}/out", "--quiet") == 0
+    assert rows(output).equals(rows(tmp_path / "out")) or (
+        rows(output).drop(columns="latent").equals(rows(tmp_path / "out").drop(columns="latent"))
+        and np.array_equal(latents(output), latents(tmp_path / "out"))
+    )
+
+
+def test_plan_says_what_would_be_done_and_does_nothing(tmp_path, capsys, idx_file):
+    before = tree(tmp_path)
+    argv = [f"--output={tmp_path}/out", f"--data_dir={tmp_path}/data", "--plan"]
+    assert compress("--dataset=balanced", *argv) == 0
+    said = capsys.readouterr().out
+    for fact in ("112,800 images", "88,435,200 bytes", "84.33837890625 MB", "7 shards"):
+        assert fact in said
+    assert compress(f"--input={idx_file}", "--shard_size=16", *argv) == 0
+    assert "train: 40 images, 31,360 bytes" in capsys.readouterr().out
+    assert tree(tmp_path) == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_exists_is_refused_and_overwrite_replaces_it_whole(
+    tmp_path, idx_file, capsys
+):
+    output = tmp_path / "out"
+    flags = [f"--input={idx_file}", f"--output={output}", "--quiet"]
+    assert compress(*flags, "--shard_size=10") == 0
+    before = tree(output)
+    assert compress(*flags, "--shard_size=16") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert tree(output) == before
+    assert compress(*flags, "--shard_size=16", "--overwrite") == 0
+    parts = sorted(path.name for path in output.rglob("*.parquet"))
+    assert parts == [f"part-0000{part}-of-00003.parquet" for part in range(3)]
+    assert rows(output)["image_id"].tolist() == list(range(40))
+
+
+def test_overwrite_does_not_touch_a_folder_that_is_no_run(tmp_path, idx_file, capsys):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/letter.txt").write_text("dear")
+    flags = [f"--input={idx_file}", f"--output={tmp_path}/home", "--overwrite"]
+    assert compress(*flags) == 2
+    assert "no run" in capsys.readouterr().err
+    assert tree(tmp_path / "home") == {"letter.txt": b"dear"}
+
+
+def test_stage_brings_a_dataset_once_and_says_where(tmp_path, capsys):
+    from beam_job.__main__ import run
+
+    argv = ["stage", "--dataset=sample", f"--data_dir={tmp_path}", "--shard_size=1000"]
+    assert run(argv) == 0
+    said = capsys.readouterr().out
+    assert "1,500 train, 297 test" in said
+    assert f"{tmp_path}/sample" in said
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert len([path for path in before if path.suffix == ".parquet"]) == 3
+    assert run(argv) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_stage_that_was_interrupted_is_not_there(tmp_path, sample):
+    output, data_dir = sample
+    half = tmp_path / "sample"
+    staged = Path(data_dir.removeprefix("--data_dir=")) / "sample"
+    (half / "images/split=train").mkdir(parents=True)
+    (half / "images/split=train/part-00000-of-00009.parquet").write_bytes(b"of another run")
+    argv = ["--dataset=sample", f"--data_dir={tmp_path}", f"--output={tmp_path}/out", "--quiet"]
+    assert compress(*argv) == 0
+    assert tree(half) == tree(staged)
+    assert tree(output / "latents") == tree(tmp_path / "out/latents")
+
+
+def command(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "beam_job", *argv],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def test_module_and_console_command_say_the_same(tmp_path, idx_file):
+    console = Path(sys.executable).with_name("emnist-latents")
+    flags = ["compress", f"--input={idx_file}", f"--runner={RUNNER}"]
+    done = command(*flags, f"--output={tmp_path}/a")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [
+        line for line in done.stderr.splitlines() if "note: " in line
+    ]
+    other = subprocess.run(
+        [console, *flags, f"--output={tmp_path}/b"], capture_output=True, text=True, check=False
+    )
+    assert other.stdout.replace("/b", "/a") == done.stdout
+    assert tree(tmp_path / "a/latents") == tree(tmp_path / "b/latents")
+    assert command(*flags, f"--output={tmp_path}/c", "--quiet").stdout == ""
+
+
+def test_without_runner_nothing_is_downloaded_and_the_local_runner_works(tmp_path, idx_file):
+    done = command("compress", f"--input={idx_file}", f"--output={tmp_path}/out", "--debug")
+    assert done.returncode == 0, done.stderr
+    assert "prism" not in done.stderr.lower()
+    planned = command("compress", f"--input={idx_file}", f"--output={tmp_path}/o", "--plan")
+    assert "runner    FnApiRunner" in planned.stdout
+
+
+def test_ctrl_c_ends_with_one_line_and_leaves_nothing(tmp_path, emnist_data):
+    content = (emnist_data / "emnist-mnist-test-images-idx3-ubyte.gz").read_bytes()
+    images = np.frombuffer(gzip.decompress(content), np.uint8, offset=16).reshape(-1, 28, 28)
+    np.save(tmp_path / "many.npy", np.concatenate([images] * 10))
+    argv = ["compress", f"--input={tmp_path}/many.npy", f"--output={tmp_path}/out"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "beam_job", *argv, f"--runner={RUNNER}"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("out/_incomplete-*/latents/*/*.parquet")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert said.strip().splitlines()[-1] == "interrupted; nothing was published"
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()

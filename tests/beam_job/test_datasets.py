@@ -1,0 +1,45 @@
+import pytest
+
+from beam_job.datasets import CHARACTERS, PUBLISHED_ROWS, Dataset, ImageFile, cut_shards
+from transforms.images import Segment
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "some"),
+    [
+        ("balanced", 47, {0: "0", 10: "A", 35: "Z", 36: "a", 38: "d", 46: "t"}),
+        ("bymerge", 47, {36: "a", 40: "f", 42: "h", 44: "q"}),
+        ("byclass", 62, {9: "9", 10: "A", 36: "a", 61: "z"}),
+        ("letters", 26, {1: "A", 26: "Z"}),
+        ("digits", 10, {7: "7"}),
+        ("mnist", 10, {0: "0"}),
+        ("sample", 10, {3: "3"}),
+    ],
+)
+def test_characters_are_those_of_nists_mapping_files(name, classes, some):
+    assert len(CHARACTERS[name]) == classes
+    assert {label: CHARACTERS[name][label] for label in some} == some
+
+
+def test_byclass_is_the_whole_of_emnist():
+    assert sum(PUBLISHED_ROWS["byclass"].values()) == 814_255
+
+
+def test_shards_are_ranges_of_image_ids_across_files():
+    files = (
+        ImageFile("test", Segment("c", "raw", 3, 0, 0)),
+        ImageFile("train", Segment("a", "raw", 5, 0, 0, labels=b"abcde")),
+        ImageFile("train", Segment("b", "raw", 4, 0, 5, labels=b"fghi")),
+    )
+    shards = cut_shards(Dataset("d", files, {}, ()), 4)
+    assert [shard.key for shard in shards] == [
+        ("train", 0, 3, 4),
+        ("train", 1, 3, 4),
+        ("train", 2, 3, 1),
+        ("test", 0, 1, 3),
+    ]
+    second = shards[1].segments
+    assert [(s.path, s.first_row, s.rows, s.first_image_id, s.labels) for s in second] == [
+        ("a", 4, 1, 4, b"e"),
+        ("b", 0, 3, 5, b"fgh"),
+    ]

@@ -1,0 +1,90 @@
+import subprocess
+import sys
+
+import pytest
+from apache_beam.options.pipeline_options import DirectOptions, SetupOptions, StandardOptions
+
+from beam_job.options import CompressOptions, UsageError, beam_options, parse
+
+COMPRESS = ["compress", "--dataset=sample", "--output=o"]
+
+
+def test_defaults():
+    options, left = parse(COMPRESS)
+    assert isinstance(options, CompressOptions)
+    assert (options.batch_size, options.shard_size, options.max_rejects) == (1024, 16384, 0)
+    assert (options.orientation, options.model, options.overwrite) == ("auto", None, False)
+    assert left == []
+
+
+def test_without_runner_the_job_runs_on_beams_local_runner():
+    options = beam_options([])
+    assert options.view_as(StandardOptions).runner == "FnApiRunner"
+    assert options.view_as(SetupOptions).save_main_session is False
+
+
+def test_beams_flags_are_passed_through():
+    _, left = parse([*COMPRESS, "--runner=DirectRunner", "--direct_num_workers=2"])
+    options = beam_options(left)
+    assert options.view_as(StandardOptions).runner == "DirectRunner"
+    assert options.view_as(DirectOptions).direct_num_workers == 2
+
+
+def test_runners_with_flags_of_their_own_judge_those_themselves():
+    beam_options(["--runner=FlinkRunner", "--parallelism=2"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--nosuch=1"], "no flag --nosuch"),
+        (["--shard_sise=1"], "did you mean --shard_size"),
+        (["--batch=1"], "no flag --batch"),
+        (["--runner=NoSuchRunner"], "no runner NoSuchRunner"),
+        (["--direct_num_workers=many"], "direct_num_workers"),
+        (["stray"], "no flag stray"),
+    ],
+)
+def test_a_flag_that_nobody_knows_is_refused(flags: list[str], said: str):
+    _, left = parse([*COMPRESS, *flags])
+    with pytest.raises(UsageError, match=said):
+        beam_options(left)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["compress", "--output=o"], "either --dataset=NAME or --input"),
+        ([*COMPRESS, "--input=x"], "one of the two"),
+        (["compress", "--dataset=sample"], "--output"),
+        (["compress", "--dataset=nosuch", "--output=o"], "sample, balanced, byclass, bymerge"),
+        ([*COMPRESS, "--shard_size=0"], "'0' is not a whole number of at least 1"),
+        ([*COMPRESS, "--batch_size=-1"], "batch_size"),
+        ([*COMPRESS, "--max_rejects=x"], "max_rejects"),
+        ([*COMPRESS, "--orientation=sideways"], "sideways"),
+        ([*COMPRESS, "--labels=x"], "--labels goes with --input"),
+        (["nosuch"], "nosuch"),
+    ],
+)
+def test_wrong_use_is_one_line(argv: list[str], said: str):
+    with pytest.raises(UsageError, match=said) as error:
+        parse(argv)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("command", [[], ["compress"], ["stage"]])
+def test_help_names_each_flag_and_imports_neither_beam_nor_tensorflow(command: list[str]):
+    script = (
+        "import sys, beam_job.__main__ as m\n"
+        "try: m.run(sys.argv[1:])\n"
+        "except SystemExit as e: assert e.code == 0, e.code\n"
+        "loaded = {'apache_beam', 'tensorflow', 'numpy'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    argv = [sys.executable, "-c", script, *command, "--help"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    if command == ["compress"]:
+        for flag in ("--shard_size N", "--max_rejects N", "--orientation", "(default: 1024)"):
+            assert flag in done.stdout

@@ -1,0 +1,91 @@
+"""Runs every command and every Python example of the README, top to bottom, as it stands there."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.nist import matlab_zip
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+COMMANDS = [
+    line.removeprefix("$ ")
+    for kind, text in BLOCKS
+    if kind == "console"
+    for line in text.splitlines()
+]
+EXAMPLES = [text for kind, text in BLOCKS if kind == "python"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the README's commands name."""
+    if "EMNIST_DATA" not in os.environ:
+        pytest.skip("EMNIST_DATA is not set: the README's commands need the official digits")
+    folder = tmp_path_factory.mktemp("readme")
+    for path in Path(os.environ["EMNIST_DATA"]).glob("emnist-mnist-test-*.gz"):
+        (folder / path.name).symlink_to(path)
+    for name, array in [("images", np.zeros((3, 28, 28), np.uint8)), ("labels", np.arange(3))]:
+        (folder / name).mkdir()
+        np.save(folder / name / "some.npy", array)
+    images = (np.zeros((4, 28, 28), np.uint8), np.arange(4))
+    cache = folder / "keras/datasets"
+    cache.mkdir(parents=True)
+    matlab_zip(cache / "emnist_matlab.npz", {"balanced": {"train": images, "test": images}})
+    return folder
+
+
+def run(home: Path, argv: list[str]) -> str:
+    binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {
+        **os.environ,
+        "PATH": binaries,
+        "KERAS_HOME": str(home / "keras"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+    }
+    done = subprocess.run(
+        argv, cwd=home, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_command_works_as_it_stands(home: Path):
+    for command in COMMANDS:
+        if command.startswith("make "):
+            target = command.removeprefix("make ")
+            assert re.search(rf"^{target}:", (README.parent / "Makefile").read_text(), re.MULTILINE)
+        else:
+            assert run(home, shlex.split(command)), command
+    assert len([command for command in COMMANDS if "compress" in command]) >= 5
+
+
+def test_make_run_ends_with_the_table_that_the_readme_shows(home: Path):
+    argv = ["compress", "--dataset=sample", "--output=out/sample"]
+    said = run(home, ["emnist-latents", *argv])
+    shown = next(text for kind, text in BLOCKS if not kind and "original, uint8" in text)
+    for line in shown.splitlines():
+        # The size of the files moves a little from one pyarrow to the next.
+        if "Parquet" not in line:
+            assert line.split() in [other.split() for other in said.splitlines()], line
+    for name in ("latents/split=train", "sizes.json", "report.html", "manifest.json"):
+        assert f"out/sample/{name}" in said
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[text.split()[1] for text in EXAMPLES])
+def test_every_example_runs(home: Path, example: str):
+    assert (home / "out/sample/manifest.json").exists(), "the run that the examples read"
+    if "staged" in example:
+        run(home, ["emnist-latents", "stage", "--dataset=sample", "--data_dir=out/again-staged"])
+    assert run(home, [sys.executable, "-c", example]).strip()
+
+
+def test_make_lists_what_there_is_to_make():
+    done = subprocess.run(["make"], cwd=README.parent, capture_output=True, text=True, check=True)
+    assert {line.split()[1] for line in done.stdout.splitlines()} >= {"run", "test", "bench"}

@@ -1,0 +1,88 @@
+import apache_beam as beam
+import numpy as np
+import pytest
+from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.util import assert_that
+
+from tests.conftest import RUNNER
+from tests.transforms.test_preprocess import batch
+from transforms.autoencoder import build_encoder, load_encoder
+from transforms.encode import Encode, KerasEncoderHandler
+from transforms.errors import InputError, RunError
+from transforms.preprocess import normalize, reshape
+
+IMAGES = np.random.default_rng(2).integers(0, 256, (10, 784), np.uint8)
+
+
+def test_the_encoder_is_the_reference():
+    model = build_encoder()
+    assert model.count_params() == 494_112
+    assert model.input_shape == (None, 28, 28, 1)
+    assert model.output_shape == (None, 32)
+
+
+def test_untrained_weights_are_the_same_every_time(keras_encoder):
+    for built, expected in zip(
+        build_encoder().get_weights(), keras_encoder.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(built, expected)
+    assert load_encoder(None).sha256 == load_encoder(None).sha256
+
+
+def test_latents_are_those_of_the_plain_encoder_for_full_and_short_batches(plain_latents):
+    expected = plain_latents(IMAGES.reshape(-1, 28, 28))
+
+    def check(batches):
+        found = np.zeros_like(expected)
+        for got in batches:
+            assert got.latents.dtype == np.float32
+            found[got.image_ids + 7 * (len(got) == 3)] = got.latents
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    pipeline = TestPipeline(runner=RUNNER)
+    parts = [batch(reshape(normalize(part))) for part in (IMAGES[:7], IMAGES[7:])]
+    out = pipeline | beam.Create(parts) | Encode(KerasEncoderHandler())
+    assert_that(out, check)
+    result = pipeline.run()
+    result.wait_until_finish()
+    counters = {
+        counter.key.metric.name: counter.committed
+        for counter in result.metrics().query()["counters"]
+    }
+    assert counters["num_inferences"] == counters["images"] == 10
+    assert counters["batches"] == 2
+
+
+def test_a_latent_that_is_not_finite_fails():
+    handler = KerasEncoderHandler()
+    broken = batch(reshape(normalize(IMAGES)))
+
+    def model(images):
+        latents = np.zeros((len(images), 32), np.float32)
+        latents[4, 3] = np.nan
+        return latents
+
+    with pytest.raises(RunError, match="not finite for image_id 4"):
+        handler.run_inference(broken, model)
+
+
+def test_a_keras_file_gives_its_own_latents(tmp_path, keras_encoder, plain_latents):
+    path = tmp_path / "encoder.keras"
+    keras_encoder.save(path)
+    encode = KerasEncoderHandler(str(path)).load_model()
+    expected = plain_latents(IMAGES.reshape(-1, 28, 28))
+    np.testing.assert_allclose(encode(reshape(normalize(IMAGES))), expected, atol=1e-5)
+
+
+def test_a_model_of_another_shape_is_refused(tmp_path):
+    from transforms.autoencoder import import_keras
+
+    keras = import_keras()
+    for shape, layers in [
+        ((28, 28, 3), [keras.layers.Flatten(), keras.layers.Dense(8)]),
+        ((28, 28, 1), [keras.layers.Conv2D(2, 3)]),
+    ]:
+        path = tmp_path / "other.keras"
+        keras.Sequential([keras.layers.Input(shape), *layers]).save(path)
+        with pytest.raises(InputError, match="an encoder maps"):
+            load_encoder(str(path))
