@@ -41,7 +41,6 @@ setup(
     description="EMNIST to a small Parquet dataset of latent vectors, on Apache Beam",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=["beam_job", "transforms"],
     package_data={"beam_job": ["py.typed", "*.jinja"], "transforms": ["py.typed"]},

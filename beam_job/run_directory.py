@@ -120,19 +120,19 @@ def complete(
 
 def check_counts(staged: Mapping[str, int], sizes: Mapping[str, Sizes]) -> None:
     """Raises RunError, with the numbers, unless each step accounts for every staged image."""
-    for split in {*staged, *sizes}:
-        seen = sizes.get(split, Sizes())
-        accounted = seen.images_read + seen.images_rejected
-        if not (
-            staged.get(split, 0) == accounted
-            and seen.images_read == seen.images_encoded == seen.images_written
-        ):
-            raise RunError(
-                f"split {split}: {staged.get(split, 0):,} images staged, {seen.images_read:,} read "
-                f"({seen.images_rejected:,} rejected), {seen.images_encoded:,} encoded, "
-                f"{seen.images_written:,} written; these must agree, so nothing is published: "
-                "run it again, and report it if it happens again"
-            )
+    differences = [
+        f"split {split}: {staged.get(split, 0):,} images staged, {seen.images_read:,} read "
+        f"({seen.images_rejected:,} rejected), {seen.images_encoded:,} encoded, "
+        f"{seen.images_written:,} written"
+        for split, seen in sorted(({split: Sizes() for split in staged} | dict(sizes)).items())
+        if staged.get(split, 0) != seen.images_read + seen.images_rejected
+        or not seen.images_read == seen.images_encoded == seen.images_written
+    ]
+    if differences:
+        raise RunError(
+            f"{'; '.join(differences)}: these must agree, so nothing is published; run it again, "
+            "and report it if it happens again"
+        )
 
 
 def check_files(shards: Mapping[str, int], files: Sequence[LatentFile]) -> None:

@@ -181,8 +181,13 @@ def _raw_labels(labels: bytes | None, start: int, count: int) -> np.ndarray:
 
 def _read_parquet(segment: Segment, split: str, batch_size: int) -> Iterator[_Chunk]:
     with open_binary(segment.path) as file:
-        for start, batch in _parquet_rows(pq.ParquetFile(file), segment, batch_size):
-            yield _parquet_chunk(batch, start, segment, split)
+        try:
+            for start, batch in _parquet_rows(pq.ParquetFile(file), segment, batch_size):
+                yield _parquet_chunk(batch, start, segment, split)
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(
+                f"{segment.path}: damaged, or no Parquet ({_first_line(error)}): write it again"
+            ) from error
 
 
 def _parquet_rows(

@@ -1,0 +1,53 @@
+import pytest
+
+from beam_job.run_directory import check_counts, check_files
+from transforms.errors import InputError, RunError
+from transforms.latents import LatentFile
+from transforms.sizes import Sizes
+
+WHOLE = Sizes(images_read=9, images_rejected=1, images_encoded=9, images_written=9)
+
+
+def file(split: str, number: int, first: int, last: int) -> LatentFile:
+    return LatentFile(f"{split}-{number}", split, last - first + 1, 1, "", first, last)
+
+
+def test_a_run_in_which_everything_arrived_passes():
+    check_counts(
+        {"train": 10, "test": 9}, {"train": WHOLE, "test": WHOLE._replace(images_rejected=0)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"train": WHOLE}, "split test: 9 images staged, 0 read"),
+        ({"train": WHOLE, "test": WHOLE}, "split test: 9 images staged, 9 read (1 rejected)"),
+        (
+            {"train": WHOLE._replace(images_encoded=8), "test": WHOLE},
+            "split train: 10 images staged, 9 read (1 rejected), 8 encoded, 9 written",
+        ),
+        (
+            {"train": WHOLE._replace(images_written=10), "test": WHOLE},
+            "split train: 10 images staged, 9 read (1 rejected), 9 encoded, 10 written",
+        ),
+    ],
+)
+def test_a_difference_fails_the_run_and_is_named(sizes, said):
+    with pytest.raises(RunError) as error:
+        check_counts({"train": 10, "test": 9}, sizes)
+    assert said in str(error.value)
+
+
+def test_each_shard_has_one_file():
+    files = [file("train", 0, 0, 4), file("train", 1, 5, 9)]
+    check_files({"train": 2}, files)
+    with pytest.raises(RunError, match="1 files for 2 shards"):
+        check_files({"train": 2}, files[:1])
+    with pytest.raises(RunError, match="2 files for 2 shards"):
+        check_files({"train": 2}, [*files, files[0]])
+
+
+def test_files_do_not_share_image_ids():
+    with pytest.raises(InputError, match="image_id 4 is in two places"):
+        check_files({"train": 2}, [file("train", 0, 0, 4), file("train", 1, 4, 9)])
