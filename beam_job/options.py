@@ -148,12 +148,14 @@ def _add_compress_flags(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--dataset", type=_dataset, metavar="NAME", help=_DATASET)
     source.add_argument(
         "--input",
+        type=os.path.expanduser,
         metavar="FILE_OR_GLOB",
         help="files of 28x28 uint8 images: IDX (raw or gzip), .npy, staged Parquet, or Parquet of "
         "PNG or JPEG as Hugging Face has it; what a file is, is read from its content",
     )
     source.add_argument(
         "--labels",
+        type=os.path.expanduser,
         metavar="FILE_OR_GLOB",
         help="labels (IDX or .npy) of the --input files, in the same order; default: those next "
         "to an IDX file by NIST's naming (...-labels-idx1-ubyte), else none",
@@ -175,7 +177,11 @@ def _add_compress_flags(parser: argparse.ArgumentParser) -> None:
     )
     result = parser.add_argument_group("what comes out")
     result.add_argument(
-        "--output", required=True, metavar="DIR", help="the run directory to write (required)"
+        "--output",
+        type=os.path.expanduser,
+        required=True,
+        metavar="DIR",
+        help="the run directory to write (required)",
     )
     result.add_argument(
         "--overwrite", action="store_true", help="replace a run that is in --output, whole"
@@ -188,6 +194,7 @@ def _add_compress_flags(parser: argparse.ArgumentParser) -> None:
     encoder = parser.add_argument_group("the encoder")
     encoder.add_argument(
         "--model",
+        type=os.path.expanduser,
         metavar="FILE",
         help="a .keras file that maps (28, 28, 1) to (N,); default: the reference encoder with "
         "fixed-seed weights, untrained",
@@ -200,6 +207,7 @@ def _add_staging_flags(parser: argparse.ArgumentParser) -> None:
     staging = parser.add_argument_group("how the work is cut, and where datasets are kept")
     staging.add_argument(
         "--data_dir",
+        type=os.path.expanduser,
         default=_default_data_dir(),
         metavar="DIR",
         help="where --dataset is staged as Parquet, once (default: %(default)s)",
