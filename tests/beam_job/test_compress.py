@@ -219,6 +219,8 @@ def test_ctrl_c_ends_with_one_line_and_leaves_nothing(tmp_path, emnist_data):
         [sys.executable, "-m", "beam_job", *argv, f"--runner={RUNNER}"],
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs the tests in the background of a shell has SIGINT ignored, and so inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("out/_incomplete-*/latents/*/*.parquet")):
