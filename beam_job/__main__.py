@@ -7,6 +7,7 @@ import sys
 import traceback
 
 from beam_job import options
+from beam_job.logs import set_up_logging
 
 
 def main() -> None:
@@ -17,45 +18,47 @@ def main() -> None:
 def run(argv: list[str]) -> int:
     """Runs one command; every error becomes one line on stderr and an exit status."""
     debug = "--debug" in argv
+    set_up_logging(debug=debug)
+    caught: Exception
     try:
-        settings, beam_flags = options.parse(argv)
-        # Imported late: --help and a wrong flag need neither Beam nor NumPy.
-        from beam_job.logs import set_up_logging
-
-        set_up_logging(debug=settings.debug)
-        from beam_job import compress, stage
-
-        if isinstance(settings, options.StageOptions):
-            options.check_no_flags(beam_flags)
-            return stage.run(settings)
-        return compress.run(settings, beam_flags)
+        return _run(argv)
+    except options.UsageError as error:
+        caught, status, line = error, 2, str(error)
     except KeyboardInterrupt:
         print("interrupted; nothing was published", file=sys.stderr)
         return 130
     except Exception as error:  # noqa: BLE001  # The last line of defence: told in one line.
-        if debug:
-            traceback.print_exc()
-        print(f"error: {error_line(error)}", file=sys.stderr)
-        return exit_status(error)
+        caught, (status, line) = error, _told(error)
+    if debug:
+        traceback.print_exception(caught)
+    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+    return status
 
 
-def exit_status(error: Exception) -> int:
-    """2 where the user has to change something, 1 where the run failed."""
-    if isinstance(error, options.UsageError):
-        return 2
-    from transforms.errors import InputError
+def _run(argv: list[str]) -> int:
+    settings, beam_flags = options.parse(argv)
+    # Imported late: --help and a wrong flag need neither Beam nor NumPy.
+    from beam_job import compress, stage
 
-    return 2 if isinstance(error, InputError) else 1
+    if isinstance(settings, options.StageOptions):
+        options.check_no_flags(beam_flags)
+        return stage.run(settings)
+    return compress.run(settings, beam_flags)
 
 
-def error_line(error: Exception) -> str:
-    """The error in one line; one we did not foresee says so."""
-    from transforms.errors import JobError
+def _told(error: Exception) -> tuple[int, str]:
+    """Exit status and line of an error: 2 where the user has to change something, else 1."""
+    from apache_beam.io.filesystem import BeamIOError
 
-    text = " ".join(str(error).split())
-    if isinstance(error, options.UsageError | JobError):
-        return text
-    return f"unexpected {type(error).__name__}: {text}; run it again with --debug and report it"
+    from transforms.errors import InputError, JobError
+
+    if isinstance(error, JobError):
+        return 2 if isinstance(error, InputError) else 1, str(error)
+    if isinstance(error, BeamIOError):
+        return 2, f"{error}: give paths that exist, on a file system that is set up"
+    return 1, (
+        f"unexpected {type(error).__name__}: {error}; run it again with --debug and report it"
+    )
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 `python -m beam_job compress --dataset=sample --output=out/sample`
 """
 
+import contextlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
@@ -21,7 +23,14 @@ from beam_job.datasets import (
     staged_folder,
 )
 from beam_job.inputs import files_dataset
-from beam_job.options import CompressOptions, beam_options
+from beam_job.logs import worker_processes_held_back
+from beam_job.options import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_SHARD_SIZE,
+    CompressOptions,
+    StageOptions,
+    beam_options,
+)
 from beam_job.pipelines import is_local, run_to_end
 from beam_job.progress import Progress, tick
 from beam_job.report import MEGABYTE, terminal_table
@@ -29,6 +38,7 @@ from beam_job.run_directory import Run
 from beam_job.stage import ensure_staged, with_gzips_staged
 from transforms.autoencoder import LATENT_SIZE, UNTRAINED_SEED, Encoder, load_encoder
 from transforms.encode import Encode, KerasEncoderHandler
+from transforms.errors import InputError
 from transforms.files import file_facts
 from transforms.images import PIXELS, ReadImages, Reject, Shard
 from transforms.latents import LatentBatch, LatentFile, WriteLatents
@@ -52,20 +62,21 @@ UNTRAINED_WARNING = (
 def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
     """Compresses what the options name, and shows what came of it."""
     pipeline_options = beam_options(beam_flags)
+    FileSystems.set_options(pipeline_options)
+    _check_file_systems(options)
     run_directory.check_output(options.output, overwrite=options.overwrite)
     dataset = _known_dataset(options)
     if options.plan:
         print(_plan(options, dataset, pipeline_options))
         return 0
     encoder = load_encoder(options.model)
-    if dataset is None:
-        dataset = ensure_staged(str(options.dataset), options)
     attempt = publishing.begin(options.output, "--output")
     try:
-        dataset = with_gzips_staged(dataset, attempt, options)
+        if dataset is None:
+            dataset = ensure_staged(str(options.dataset), _staging(options))
+        dataset = with_gzips_staged(dataset, attempt.folder)
         shards = cut_shards(dataset, options.shard_size)
         planned = Run(
-            output=options.output,
             attempt=attempt,
             dataset=dataset.name,
             fingerprint=dataset.fingerprint,
@@ -79,10 +90,37 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
         )
         _run_pipeline(options, pipeline_options, planned, shards, dataset.characters)
     finally:
-        publishing.abandon(attempt, options.output)
+        publishing.abandon(attempt)
     if not options.quiet:
         _show(options.output)
     return 0
+
+
+def _check_file_systems(options: CompressOptions) -> None:
+    for flag in ("input", "labels", "model", "data_dir", "output"):
+        path = getattr(options, flag)
+        try:
+            found = FileSystems.get_filesystem(path) if path else None
+        except (ValueError, BeamIOError) as error:
+            raise InputError(
+                f"--{flag}={path}: there is no file system for it: correct the path, or install "
+                f"what it needs (pip install 'emnist-latents[gcp]' or '[aws]') ({error})"
+            ) from error
+        if flag == "model" and found and not found.exists(path):
+            raise InputError(f"--model={path} is not there: give a .keras file that exists")
+
+
+def _staging(options: CompressOptions) -> StageOptions:
+    """How compress stages: the staged files are there for every later run, so not by its sizes."""
+    return StageOptions(
+        dataset=str(options.dataset),
+        data_dir=options.data_dir,
+        archive_url=options.archive_url,
+        shard_size=DEFAULT_SHARD_SIZE,
+        batch_size=DEFAULT_BATCH_SIZE,
+        quiet=options.quiet,
+        debug=options.debug,
+    )
 
 
 def _known_dataset(options: CompressOptions) -> Dataset | None:
@@ -116,11 +154,12 @@ def _run_pipeline(
     if not is_local(pipeline_options):
         run_to_end(build_pipeline(options, pipeline_options, planned, shards, characters))
         return
-    with Progress(sum(planned.staged.values()), quiet=options.quiet) as progress:
-        pipeline = build_pipeline(
-            options, pipeline_options, planned, shards, characters, progress.path
+    held_back = contextlib.nullcontext() if options.debug else worker_processes_held_back()
+    total = sum(planned.staged.values())
+    with held_back, Progress(total, quiet=options.quiet) as progress:
+        run_to_end(
+            build_pipeline(options, pipeline_options, planned, shards, characters, progress.path)
         )
-        run_to_end(pipeline)
 
 
 def build_pipeline(
@@ -132,7 +171,10 @@ def build_pipeline(
     progress_path: str | None = None,
 ) -> beam.Pipeline:
     """The graph. progress_path: where to note images done, on this machine; None for nowhere."""
-    pipeline = beam.Pipeline(options=pipeline_options)
+    try:
+        pipeline = beam.Pipeline(options=pipeline_options)
+    except ValueError as error:  # Beam's own check of what a runner needs.
+        raise InputError(f"the runner needs other flags: {error}") from error
     batches, rejects = (
         pipeline
         | "Shards" >> beam.Create(list(shards), reshuffle=False)
@@ -147,7 +189,7 @@ def build_pipeline(
     if progress_path is not None:
         _ = latents | "ShowProgress" >> beam.Map(_note_progress, progress_path)
     files = latents | "WriteLatents" >> WriteLatents(
-        planned.attempt, characters, latents_metadata(planned)
+        planned.attempt.folder, characters, latents_metadata(planned)
     )
     sizes = (
         (

@@ -88,16 +88,20 @@ def split_names(files: Sequence[ImageFile]) -> list[str]:
     return sorted({file.split for file in files}, key=lambda name: (order.get(name, 2), name))
 
 
+def shard_keys(split: str, rows: int, shard_size: int) -> Iterator[tuple[int, ShardKey]]:
+    """(first row, key) of each shard of a split: `shard_size` rows, the last one shorter."""
+    starts = range(0, rows, shard_size)
+    for number, start in enumerate(starts):
+        yield start, ShardKey(split, number, len(starts), min(shard_size, rows - start))
+
+
 def cut_shards(dataset: Dataset, shard_size: int) -> list[Shard]:
-    """The shards of a dataset: each split in ranges of `shard_size` rows, the last one shorter."""
+    """The shards of a dataset, each with the segments of files that make it up."""
     shards = []
     for split, rows in dataset.rows.items():
         segments = [file.segment for file in dataset.files if file.split == split]
-        starts = range(0, rows, shard_size)
-        for index, start in enumerate(starts):
-            count = min(shard_size, rows - start)
-            key = ShardKey(split, index, len(starts), count)
-            shards.append(Shard(key, tuple(_cut(segments, start, count))))
+        for start, key in shard_keys(split, rows, shard_size):
+            shards.append(Shard(key, tuple(_cut(segments, start, key.rows))))
     return shards
 
 
@@ -149,6 +153,7 @@ def _described(folder: str, description: dict[str, Any]) -> Dataset:
                 file["rows"],
                 0,
                 file["first_image_id"],
+                image_ids_run_on=True,
                 label_column=LABEL_COLUMN,
             ),
         )
@@ -161,23 +166,6 @@ def _described(folder: str, description: dict[str, Any]) -> Dataset:
         tuple(Source(**source) for source in description["sources"]),
         description["fingerprint"],
     )
-
-
-def dataset_description(
-    dataset: Dataset, files: Sequence[dict[str, Any]], shard_size: int
-) -> dict[str, Any]:
-    """What DATASET_FILE holds. files: path below the folder, split, rows, first_image_id, ..."""
-    return {
-        "format": "emnist-latents staged dataset",
-        "format_version": 1,
-        "name": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "splits": dataset.rows,
-        "shard_size": shard_size,
-        "characters": dataset.characters,
-        "sources": [source._asdict() for source in dataset.sources],
-        "files": list(files),
-    }
 
 
 def with_checksums(sources: Sequence[Source], checksums: Mapping[str, str]) -> tuple[Source, ...]:

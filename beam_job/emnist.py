@@ -6,7 +6,6 @@ downloads from an address that NIST has given up. So the archive is put into the
 
 import http.client
 import os
-import shutil
 import tempfile
 import urllib.error
 import urllib.request
@@ -23,8 +22,10 @@ import numpy as np
 from tqdm import tqdm
 
 from beam_job.datasets import Source
+from beam_job.load_emnist import load_emnist
 from beam_job.options import EMNIST_NAMES
 from transforms.errors import InputError
+from transforms.images import SIDE
 
 # NIST has been seen to answer 403 to urllib's own name.
 _USER_AGENT = "emnist-latents (https://pypi.org/project/emnist-latents)"
@@ -55,7 +56,13 @@ def fetch_archive(url: str, *, quiet: bool) -> Path:
     if path.exists():
         check_archive(path, f"remove {path} to have it fetched again, or put matlab.zip there")
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent} cannot be made ({error.strerror}): set KERAS_HOME to a folder that can "
+            "be written"
+        ) from error
     # A name of its own, so that two runs at once do not write into each other's file.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
@@ -70,8 +77,8 @@ def fetch_archive(url: str, *, quiet: bool) -> Path:
 def _download(url: str, target: Path, wanted: Path, *, quiet: bool) -> None:
     if not url.startswith(("https://", "http://")):
         raise InputError(f"--archive_url={url} is no address to fetch from: give an https:// URL")
-    request = urllib.request.Request(url, headers={"User-Agent": _USER_AGENT})  # noqa: S310
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": _USER_AGENT})  # noqa: S310
         with (
             urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response,  # noqa: S310
             target.open("wb") as file,
@@ -103,6 +110,8 @@ def _reason(error: Exception) -> object:
 def check_archive(path: Path, way_out: str, origin: str | None = None) -> None:
     """Raises InputError unless the file is a whole zip with EMNIST's six .mat files in it."""
     shown = origin or str(path)
+    if path.is_dir():
+        raise InputError(f"{shown} is a folder, not NIST's matlab.zip: {way_out}")
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             head = file.read(15)
@@ -133,42 +142,29 @@ def archive_source(path: Path, name: str) -> Source:
 
 @contextmanager
 def emnist_splits(name: str, archive: Path) -> Iterator[dict[str, Split]]:
-    """The splits of an EMNIST dataset as extra_keras_datasets gives them, mapped from disk."""
+    """The splits of an EMNIST dataset as extra_keras_datasets gives them, mapped from disk.
+
+    Raises InputError where the archive does not hold what it should.
+    """
     with tempfile.TemporaryDirectory(prefix="emnist-") as folder:
         # load_data writes ./NAME.mat into the current folder, sets up logging and keeps what it
         # loaded in memory; a process of its own, in a folder of its own, keeps all that apart.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             try:
-                pool.submit(_load, name, folder, str(archive)).result()
-            except (KeyError, ValueError, zipfile.BadZipFile, TypeError) as error:
+                pool.submit(load_emnist, name, folder, str(archive), _ARCHIVE_NAME).result()
+            except Exception as error:  # SciPy raises many kinds for a .mat that is none.
                 raise InputError(
-                    f"{_member(name)} in {archive} cannot be read ({error}): "
+                    f"{_member(name)} in {archive} cannot be read ({_reason(error)}): "
                     "remove the archive to have it fetched again"
                 ) from error
-        yield {split: _mapped(folder, split) for split in ("train", "test")}
-
-
-def _load(name: str, folder: str, archive: str) -> None:
-    """Runs load_data in `folder`, with a Keras cache of its own that holds only the archive."""
-    cache = Path(folder, "keras", "datasets")
-    cache.mkdir(parents=True)
-    (cache / _ARCHIVE_NAME).symlink_to(Path(archive).resolve())
-    os.environ["KERAS_HOME"] = str(cache.parent)
-    os.chdir(folder)
-    from transforms.autoencoder import import_keras
-
-    import_keras()
-    import logging
-
-    logging.basicConfig(level=logging.ERROR)  # Before load_data does, at INFO.
-    from extra_keras_datasets import emnist
-
-    logging.disable(logging.WARNING)
-    loaded = dict(zip(("train", "test"), emnist.load_data(type=name), strict=True))
-    for split, (images, labels) in loaded.items():
-        np.save(f"{split}-images.npy", images)
-        np.save(f"{split}-labels.npy", labels)
-    shutil.rmtree(cache.parent)
+        splits = {split: _mapped(folder, split) for split in ("train", "test")}
+        for split, (images, labels) in splits.items():
+            if images.shape != (len(labels), SIDE, SIDE) or images.dtype != np.uint8:
+                raise InputError(
+                    f"{_member(name)} in {archive} holds {split} images of shape {images.shape} "
+                    f"and {len(labels)} labels: remove the archive to have it fetched again"
+                )
+        yield splits
 
 
 def _mapped(folder: str, split: str) -> Split:

@@ -356,6 +356,9 @@ def _inspect_parquet(path: str, label_path: str | None, orientation: str) -> _Fa
             IMAGE_COLUMN in schema.names and schema.field(IMAGE_COLUMN).type == STAGED_IMAGE_TYPE
         )
         has_image_ids = staged and IMAGE_ID_COLUMN in schema.names
+        if has_image_ids and not pa.types.is_integer(schema.field(IMAGE_ID_COLUMN).type):
+            kind = schema.field(IMAGE_ID_COLUMN).type
+            raise InputError(f"{path}: column 'image_id' is {kind}; image_ids are whole numbers")
         segment = Segment(
             path,
             "parquet",
@@ -372,7 +375,9 @@ def _inspect_parquet(path: str, label_path: str | None, orientation: str) -> _Fa
 def _image_column(path: str, schema: pa.Schema) -> str:
     for field in schema:
         if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
-            return str(field.name)
+            content = field.type.field("bytes").type
+            if pa.types.is_binary(content) or pa.types.is_large_binary(content):
+                return str(field.name)
     columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
     raise InputError(
         f"{path}: no column holds images; needed is `image`, as fixed-size binary of {PIXELS} "
@@ -393,7 +398,7 @@ def _first_image_id(parquet: pq.ParquetFile) -> int:
     if parquet.metadata.num_rows == 0:
         return 0
     first = next(parquet.iter_batches(1, columns=[IMAGE_ID_COLUMN]))
-    return int(first.column(0)[0].as_py())
+    return int(first.column(0)[0].as_py() or 0)
 
 
 def _parquet_characters(schema: pa.Schema, label_column: str | None) -> dict[int, str]:

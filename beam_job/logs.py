@@ -1,18 +1,23 @@
 """What is said on stderr: our own lines, and no more of Beam's than a person needs."""
 
+import contextlib
 import logging
+import os
 import sys
+import tempfile
+from collections.abc import Iterator
 
 
 def set_up_logging(*, debug: bool) -> None:
     """Our own lines and others' warnings; with `debug`, all that Beam has to say.
 
-    Call it before Beam is imported, which warns of optional packages while it is.
+    Call it before Beam is imported, which warns of optional packages while it is. Imports neither
+    Beam nor anything that does.
     """
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    logging.basicConfig(stream=sys.stderr, format="%(message)s")
     logging.getLogger("beam_job").setLevel(logging.INFO)
+    logging.getLogger().setLevel(logging.INFO if debug else logging.WARNING)
     if debug:
-        logging.getLogger().setLevel(logging.INFO)
         return
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_for_a_person)
@@ -26,5 +31,31 @@ def _is_for_a_person(record: logging.LogRecord) -> bool:
     """
     from_beam = "apache_beam" in record.pathname
     optional_packages = record.name == "root" and record.levelno < logging.ERROR
+    relayed = record.msg == "Worker: %s"  # A worker process says the same on its own stderr.
     traceback = record.exc_info is not None or "Traceback" in record.getMessage()
-    return not (from_beam and (optional_packages or traceback))
+    return not (from_beam and (optional_packages or relayed or traceback))
+
+
+@contextlib.contextmanager
+def worker_processes_held_back() -> Iterator[None]:
+    """Keeps what worker processes say on the stderr that they inherit out of sight.
+
+    They log each step of their life at INFO, before they look at any option. What makes one of
+    them fail arrives here as an exception.
+    """
+    ours = os.fdopen(os.dup(2), "w", buffering=1)
+    handlers = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr
+    ]
+    with tempfile.TemporaryFile() as held, contextlib.redirect_stderr(ours):
+        os.dup2(held.fileno(), 2)
+        streams = [(handler, handler.setStream(ours)) for handler in handlers]
+        try:
+            yield
+        finally:
+            os.dup2(ours.fileno(), 2)
+            for handler, stream in streams:
+                handler.setStream(stream)
+    ours.close()

@@ -82,6 +82,8 @@ def parse(argv: Sequence[str]) -> tuple[CompressOptions | StageOptions, list[str
     if not argv:
         parser.print_help()
         raise SystemExit(2)
+    if argv[0].startswith("--") and argv[0] != "--help":
+        raise UsageError(f"{argv[0]} comes before the command: put flags behind it")
     namespace, beam_flags = parser.parse_known_args(argv)
     settings = vars(namespace)
     command = settings.pop("command")
@@ -148,14 +150,14 @@ def _add_compress_flags(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--dataset", type=_dataset, metavar="NAME", help=_DATASET)
     source.add_argument(
         "--input",
-        type=os.path.expanduser,
+        type=_path,
         metavar="FILE_OR_GLOB",
         help="files of 28x28 uint8 images: IDX (raw or gzip), .npy, staged Parquet, or Parquet of "
         "PNG or JPEG as Hugging Face has it; what a file is, is read from its content",
     )
     source.add_argument(
         "--labels",
-        type=os.path.expanduser,
+        type=_path,
         metavar="FILE_OR_GLOB",
         help="labels (IDX or .npy) of the --input files, in the same order; default: those next "
         "to an IDX file by NIST's naming (...-labels-idx1-ubyte), else none",
@@ -178,7 +180,7 @@ def _add_compress_flags(parser: argparse.ArgumentParser) -> None:
     result = parser.add_argument_group("what comes out")
     result.add_argument(
         "--output",
-        type=os.path.expanduser,
+        type=_folder,
         required=True,
         metavar="DIR",
         help="the run directory to write (required)",
@@ -194,7 +196,7 @@ def _add_compress_flags(parser: argparse.ArgumentParser) -> None:
     encoder = parser.add_argument_group("the encoder")
     encoder.add_argument(
         "--model",
-        type=os.path.expanduser,
+        type=_path,
         metavar="FILE",
         help="a .keras file that maps (28, 28, 1) to (N,); default: the reference encoder with "
         "fixed-seed weights, untrained",
@@ -207,7 +209,7 @@ def _add_staging_flags(parser: argparse.ArgumentParser) -> None:
     staging = parser.add_argument_group("how the work is cut, and where datasets are kept")
     staging.add_argument(
         "--data_dir",
-        type=os.path.expanduser,
+        type=_folder,
         default=_default_data_dir(),
         metavar="DIR",
         help="where --dataset is staged as Parquet, once (default: %(default)s)",
@@ -253,6 +255,21 @@ def _dataset(name: str) -> str:
     return name
 
 
+def _path(text: str) -> str:
+    """An argparse type: a path; `~` is expanded, which no shell does behind an equals sign."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty: give a path")
+    return os.path.expanduser(text)  # noqa: PTH111  # Path would change gs://.
+
+
+def _folder(text: str) -> str:
+    """An argparse type: a folder to write to."""
+    if set(text) & set("*?["):
+        # Beam's file systems take such a name for a pattern, and there is no way to quote it.
+        raise argparse.ArgumentTypeError(f"{text!r} has one of * ? [ in it: give another folder")
+    return _path(text)
+
+
 def _count(least: int) -> Callable[[str], int]:
     """An argparse type: a whole number of at least `least`."""
 
@@ -296,15 +313,17 @@ def _check_beam_flags(flags: Sequence[str]) -> None:
     parser = _beam_parser()
     known, unknown = parser.parse_known_args(flags)
     runner = (known.runner or LOCAL_RUNNER).lower()
-    if runner.startswith(_RUNNERS_WITH_FLAGS_OF_THEIR_OWN):
-        return
-    if unknown:
-        ours = argparse.ArgumentParser()
-        _add_compress_flags(ours)
-        flag = unknown[0].partition("=")[0]
-        close = difflib.get_close_matches(flag, [*_flag_names(ours), *_flag_names(parser)], n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise UsageError(f"there is no flag {flag}{hint}; see `python -m beam_job compress --help`")
+    ours = argparse.ArgumentParser()
+    _add_compress_flags(ours)
+    for argument in unknown:
+        flag = argument.partition("=")[0]
+        close = difflib.get_close_matches(flag, _flag_names(ours), n=1, cutoff=0.75)
+        if close or not runner.startswith(_RUNNERS_WITH_FLAGS_OF_THEIR_OWN):
+            close += difflib.get_close_matches(flag, _flag_names(parser), n=1, cutoff=0.75)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UsageError(
+                f"there is no flag {flag}{hint}; see `python -m beam_job compress --help`"
+            )
     names = {name.lower() for name in StandardOptions.KNOWN_RUNNER_NAMES}
     if "." not in runner and not {runner, f"{runner}runner"} & names:
         raise UsageError(

@@ -11,7 +11,7 @@ from transforms.errors import InputError, JobError, RunError
 
 _RAISED_BY_US = re.compile(r"^(?:transforms\.errors\.)?(InputError|RunError): (.*)$", re.MULTILINE)
 _WHERE = re.compile(r" \[while running .*\Z", re.DOTALL)
-_LOCAL_RUNNERS = (LOCAL_RUNNER.lower(), "directrunner", "switchingdirectrunner")
+_LOCAL_RUNNERS = (LOCAL_RUNNER.lower(), "directrunner", "direct", "switchingdirectrunner")
 
 
 def is_local(options: PipelineOptions) -> bool:

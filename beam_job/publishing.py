@@ -7,15 +7,33 @@ ends the same.
 """
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.errors import InputError
-from transforms.files import list_files, make_parent, move, remove, write_bytes
+from transforms.files import (
+    FileFacts,
+    is_local,
+    list_files,
+    make_parent,
+    move,
+    remove,
+    remove_empty_folders,
+    write_bytes,
+)
 
 ATTEMPT_PREFIX = "_incomplete-"
+
+
+class Attempt(NamedTuple):
+    """One attempt at writing an output. made: local folders that were not there before it."""
+
+    folder: str
+    output: str
+    made: tuple[str, ...] = ()
 
 
 def child(folder: str, name: str) -> str:
@@ -23,55 +41,71 @@ def child(folder: str, name: str) -> str:
     return str(FileSystems.join(folder, *name.split("/")))
 
 
-def begin(output: str, flag: str) -> str:
-    """Makes and returns a folder for one attempt at writing `output`.
+def begin(output: str, flag: str) -> Attempt:
+    """Makes the folder of one attempt at writing `output`.
 
     Raises InputError, naming the flag, where it cannot be written.
     """
-    attempt = child(output, f"{ATTEMPT_PREFIX}{uuid.uuid4().hex[:12]}")
+    folder = child(output, f"{ATTEMPT_PREFIX}{uuid.uuid4().hex[:12]}")
     try:
-        make_parent(child(attempt, "file"))
+        made = _missing_folders(Path(output)) if is_local(output) else ()
+        make_parent(child(folder, "file"))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InputError(
             f"{flag}={output} cannot be written ({reason}): give a folder that can"
         ) from error
-    return attempt
+    return Attempt(folder, output, made)
+
+
+def _missing_folders(output: Path) -> tuple[str, ...]:
+    """The folder and those above it that are not there yet, the deepest first."""
+    return tuple(str(path) for path in (output, *output.parents) if not path.exists())
 
 
 def publish(
-    attempt: str,
-    output: str,
-    names: Iterable[str],
+    attempt: Attempt,
+    files: Mapping[str, FileFacts],
     seal: str,
     content: bytes,
     owned: Iterable[str],
 ) -> None:
-    """Moves the named files from the attempt into the output, and seals it.
+    """Moves the files from the attempt into the output, and seals it.
 
-    names: paths below both. owned: the folders of the output that belong to this kind of run; what
-    an earlier run left in them, its seal and its unfinished attempts go first, so that no run
-    leaves a part of another behind.
+    files: by their paths below both. owned: the folders of the output that belong to this kind of
+    run; what an earlier run left in them, and its seal, goes first: no run leaves a part of
+    another behind.
     """
-    names = sorted(names)
-    kept = {child(output, name) for name in names}
+    output = attempt.output
+    kept = {child(output, name) for name in files}
     remove(child(output, seal))
     for folder in owned:
         for path in list_files(child(output, f"{folder}/**")):
             if path not in kept:
                 remove(path)
-    for name in names:
-        move(child(attempt, name), child(output, name))
+    for name, facts in sorted(files.items()):
+        move(child(attempt.folder, name), child(output, name), facts)
+    for folder in owned:
+        remove_empty_folders(child(output, folder))
     write_bytes(child(output, seal), content)
-    remove(attempt)
+    remove(attempt.folder)
 
 
-def abandon(attempt: str, output: str) -> None:
-    """Removes what a failed attempt wrote, and the output if nothing else is in it."""
-    remove(attempt)
-    if (
-        FileSystems.get_scheme(output) is None
-        and Path(output).is_dir()
-        and not any(Path(output).iterdir())
-    ):
-        Path(output).rmdir()
+def remove_other_attempts(attempt: Attempt) -> None:
+    """Removes what runs that were killed left in the output."""
+    for path in list_files(child(attempt.output, f"{ATTEMPT_PREFIX}*/**")):
+        if not path.startswith(attempt.folder):
+            remove(path)
+    if is_local(attempt.output):
+        for folder in Path(attempt.output).glob(f"{ATTEMPT_PREFIX}*"):
+            if folder != Path(attempt.folder):
+                remove(str(folder))
+
+
+def abandon(attempt: Attempt) -> None:
+    """Removes what an attempt wrote, and the folders that were made for it and are empty."""
+    remove(attempt.folder)
+    for folder in map(Path, attempt.made):
+        if not folder.is_dir() or any(folder.iterdir()):
+            break
+        folder.rmdir()

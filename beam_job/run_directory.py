@@ -15,9 +15,10 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_job import __version__, publishing
 from beam_job.datasets import Source, with_checksums
+from beam_job.publishing import Attempt
 from beam_job.report import report_html, sizes_report
 from transforms.errors import InputError, RunError
-from transforms.files import list_files, read_bytes, write_bytes
+from transforms.files import FileFacts, is_local, list_files, read_bytes, write_bytes
 from transforms.images import Reject, too_many_rejects
 from transforms.latents import LatentFile
 from transforms.sizes import Sizes
@@ -27,6 +28,7 @@ SIZES = "sizes.json"
 REPORT = "report.html"
 REJECTS = "rejects/rejects.jsonl"
 
+_FORMAT = "emnist-latents run"
 _VERSIONS_OF = ("apache-beam", "keras", "numpy", "pyarrow", "tensorflow")
 
 
@@ -37,8 +39,7 @@ class Run:
     staged: images that there should be, by split. model: what identifies the encoder.
     """
 
-    output: str
-    attempt: str
+    attempt: Attempt
     dataset: str
     fingerprint: str | None
     sources: tuple[Source, ...]
@@ -52,23 +53,29 @@ class Run:
 
 def check_output(output: str, *, overwrite: bool) -> None:
     """Raises InputError unless a run may be written to `output`; writes nothing."""
-    if FileSystems.get_scheme(output) is None:
+    if is_local(output):
         _check_local(Path(output))
-    if not FileSystems.exists(output) or not list_files(publishing.child(output, "**")):
+    if not list_files(publishing.child(output, "**")):
         return
-    complete = FileSystems.exists(publishing.child(output, MANIFEST))
+    complete = _is_run(output)
     unfinished = list_files(publishing.child(output, f"{publishing.ATTEMPT_PREFIX}*/**"))
-    if (
-        not complete
-        and not unfinished
-        and not FileSystems.exists(publishing.child(output, "latents"))
-    ):
+    if not complete and not unfinished:
         raise InputError(f"--output={output} holds files that are no run: give another folder")
     if not overwrite:
         what = "a run" if complete else "an unfinished run"
         raise InputError(
             f"--output={output} holds {what} already: give another folder, or --overwrite"
         )
+
+
+def _is_run(output: str) -> bool:
+    """Whether there is a manifest, and it is one of ours."""
+    if not FileSystems.exists(publishing.child(output, MANIFEST)):
+        return False
+    try:
+        return read_json(output, MANIFEST).get("format") == _FORMAT
+    except (ValueError, AttributeError):
+        return False
 
 
 def _check_local(output: Path) -> None:
@@ -92,7 +99,7 @@ def complete(
 
     files: those of WriteLatents. sizes: by split. rejects: the images set aside. checksums:
     SHA-256 of source files by path. Raises RunError where images are missing, InputError where
-    more were rejected than are borne; then nothing is published.
+    more were rejected than are borne, or another run is there by now; then nothing is published.
     """
     if len(rejects) > run.max_rejects:
         ordered = sorted(rejects, key=lambda reject: (reject.split, reject.image_id))
@@ -106,16 +113,17 @@ def complete(
         documents[REJECTS] = _rejects_lines(rejects)
     manifest = _manifest(run, files, sizes, sources)
     documents[REPORT] = report_html(manifest, report).encode()
+    facts = {file.path: FileFacts(file.bytes, file.sha256) for file in files}
     for name, content in documents.items():
-        write_bytes(publishing.child(run.attempt, name), content)
-    manifest["files"] += [
-        {"path": name, "bytes": len(content), "sha256": sha256(content).hexdigest()}
-        for name, content in documents.items()
-    ]
-    names = [file.path for file in files] + list(documents)
-    publishing.publish(
-        run.attempt, run.output, names, MANIFEST, _json(manifest), owned=("latents", "rejects")
-    )
+        facts[name] = write_bytes(publishing.child(run.attempt.folder, name), content)
+        manifest["files"].append({"path": name, **facts[name]._asdict()})
+    if not run.flags["overwrite"] and _is_run(run.attempt.output):
+        raise InputError(
+            f"--output={run.attempt.output} was filled by another run while this one worked, and "
+            "that one stays: give another folder, or --overwrite"
+        )
+    publishing.remove_other_attempts(run.attempt)
+    publishing.publish(run.attempt, facts, MANIFEST, _json(manifest), owned=("latents", "rejects"))
 
 
 def check_counts(staged: Mapping[str, int], sizes: Mapping[str, Sizes]) -> None:
@@ -173,7 +181,7 @@ def _manifest(
         for split in run.staged
     }
     return {
-        "format": "emnist-latents run",
+        "format": _FORMAT,
         "format_version": 1,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "warnings": list(run.warnings),

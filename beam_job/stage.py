@@ -21,16 +21,17 @@ from beam_job.datasets import (
     DATASET_FILE,
     Dataset,
     ImageFile,
-    dataset_description,
+    Source,
+    shard_keys,
     staged_dataset,
     staged_folder,
 )
 from beam_job.emnist import Split, archive_source, emnist_splits, fetch_archive
 from beam_job.inputs import GZIP, IDX_HEADER_BYTES, STAGED_METADATA_KEY, GzipReader, check_length
-from beam_job.options import EMNIST_NAMES, CompressOptions, StageOptions
+from beam_job.options import DEFAULT_BATCH_SIZE, DEFAULT_SHARD_SIZE, EMNIST_NAMES, StageOptions
 from beam_job.sample import sample_splits
 from transforms.errors import InputError
-from transforms.files import write_bytes
+from transforms.files import FileFacts, write_bytes
 from transforms.images import (
     IMAGE_COLUMN,
     IMAGE_ID_COLUMN,
@@ -62,7 +63,7 @@ def run(options: StageOptions) -> int:
     return 0
 
 
-def ensure_staged(name: str, options: StageOptions | CompressOptions) -> Dataset:
+def ensure_staged(name: str, options: StageOptions) -> Dataset:
     """The staged dataset, staged now where it is not there."""
     dataset = staged_dataset(options.data_dir, name)
     if dataset is not None:
@@ -70,29 +71,64 @@ def ensure_staged(name: str, options: StageOptions | CompressOptions) -> Dataset
     folder = staged_folder(options.data_dir, name)
     attempt = publishing.begin(folder, "--data_dir")
     try:
-        staged = _stage(name, attempt, options)
+        description = _stage(name, attempt.folder, options)
         # Somebody else may have been faster; then theirs stays.
         if staged_dataset(options.data_dir, name) is None:
-            description = dataset_description(
-                staged.dataset, [file.description for file in staged.files], options.shard_size
-            )
+            files = {
+                file["path"]: FileFacts(file["bytes"], file["sha256"])
+                for file in description["files"]
+            }
             content = json.dumps(description, indent=2).encode()
-            names = [file.name for file in staged.files]
-            publishing.publish(attempt, folder, names, DATASET_FILE, content, owned=("images",))
+            publishing.publish(attempt, files, DATASET_FILE, content, owned=("images",))
     finally:
-        publishing.abandon(attempt, folder)
-    published = staged_dataset(options.data_dir, name)
-    if published is None:
+        publishing.abandon(attempt)
+    dataset = staged_dataset(options.data_dir, name)
+    if dataset is None:
         raise InputError(f"{folder} was removed while {name} was staged: run it again")
-    return published
+    return dataset
+
+
+def _stage(name: str, folder: str, options: StageOptions) -> dict[str, Any]:
+    """Writes a dataset's staged files; what DATASET_FILE is to say of them."""
+    writer = _Writer(folder, CHARACTERS[name], options.batch_size)
+    files: list[_StagedFile] = []
+    fingerprint = hashlib.sha256()
+    with (
+        _splits(name, options) as (splits, sources),
+        tqdm(
+            total=sum(len(split.images) for split in splits.values()),
+            unit=" images",
+            desc=f"staging {name}",
+            disable=options.quiet or None,
+        ) as bar,
+    ):
+        for split, (images, labels) in splits.items():
+            # The pixels, then the labels: the same whatever the shard size.
+            fingerprint.update(f"{split} {len(images)}\n".encode())
+            for start, key in shard_keys(split, len(images), options.shard_size):
+                pixels = np.ascontiguousarray(images[start : start + key.rows])
+                fingerprint.update(pixels.data)
+                files.append(writer.write(key, start, pixels, labels[start : start + key.rows]))
+                bar.update(key.rows)
+            fingerprint.update(np.ascontiguousarray(labels, np.uint8).data)
+        return {
+            "format": "emnist-latents staged dataset",
+            "format_version": 1,
+            "name": name,
+            "fingerprint": fingerprint.hexdigest(),
+            "splits": {split: len(images) for split, (images, _) in splits.items()},
+            "shard_size": options.shard_size,
+            "characters": CHARACTERS[name],
+            "sources": [source._asdict() for source in sources],
+            "files": [file.description for file in files],
+        }
 
 
 class _StagedFile(NamedTuple):
     name: str
     key: ShardKey
     first_image_id: int
-    bytes: int
-    sha256: str
+    facts: FileFacts
 
     @property
     def description(self) -> dict[str, Any]:
@@ -101,62 +137,18 @@ class _StagedFile(NamedTuple):
             "split": self.key.split,
             "rows": self.key.rows,
             "first_image_id": self.first_image_id,
-            "bytes": self.bytes,
-            "sha256": self.sha256,
+            **self.facts._asdict(),
         }
 
 
-class _Staged(NamedTuple):
-    dataset: Dataset
-    files: list[_StagedFile]
-
-
-def _stage(name: str, folder: str, options: StageOptions | CompressOptions) -> _Staged:
-    with _splits(name, options) as (splits, sources):
-        writer = _Writer(folder, CHARACTERS[name], options.batch_size)
-        fingerprint = hashlib.sha256()
-        files: list[_StagedFile] = []
-        total = sum(len(split.images) for split in splits.values())
-        with tqdm(
-            total=total, unit=" images", desc=f"staging {name}", disable=options.quiet or None
-        ) as bar:
-            for split, (images, labels) in splits.items():
-                fingerprint.update(f"{split} {len(images)}\n".encode())
-                for key, start in _shard_keys(split, len(images), options.shard_size):
-                    pixels = np.ascontiguousarray(images[start : start + key.rows])
-                    some = np.asarray(labels[start : start + key.rows])
-                    fingerprint.update(pixels.tobytes() + some.astype(np.uint8).tobytes())
-                    files.append(writer.write(key, start, pixels, some))
-                    bar.update(key.rows)
-    image_files = [
-        ImageFile(
-            file.key.split,
-            Segment(file.name, "parquet", file.key.rows, 0, file.first_image_id),
-        )
-        for file in files
-    ]
-    dataset = Dataset(
-        name, tuple(image_files), CHARACTERS[name], tuple(sources), fingerprint.hexdigest()
-    )
-    return _Staged(dataset, files)
-
-
 @contextmanager
-def _splits(
-    name: str, options: StageOptions | CompressOptions
-) -> Iterator[tuple[dict[str, Split], list[Any]]]:
+def _splits(name: str, options: StageOptions) -> Iterator[tuple[dict[str, Split], list[Source]]]:
     if name in EMNIST_NAMES:
         archive = fetch_archive(options.archive_url, quiet=options.quiet)
         with emnist_splits(name, archive) as splits:
             yield splits, [archive_source(archive, name)]
     else:
         yield sample_splits(), []
-
-
-def _shard_keys(split: str, rows: int, shard_size: int) -> Iterator[tuple[ShardKey, int]]:
-    starts = range(0, rows, shard_size)
-    for index, start in enumerate(starts):
-        yield ShardKey(split, index, len(starts), min(shard_size, rows - start)), start
 
 
 @dataclass(frozen=True)
@@ -195,27 +187,27 @@ class _Writer:
             column_encoding={IMAGE_ID_COLUMN: "DELTA_BINARY_PACKED"},
         )
         facts = write_bytes(publishing.child(self.folder, name), sink.getvalue().to_pybytes())
-        return _StagedFile(name, key, first_image_id, facts.bytes, facts.sha256)
+        return _StagedFile(name, key, first_image_id, facts)
 
 
-def with_gzips_staged(dataset: Dataset, folder: str, options: CompressOptions) -> Dataset:
+def with_gzips_staged(dataset: Dataset, folder: str) -> Dataset:
     """The dataset with its gzips, which cannot be read from the middle, as Parquet in `folder`."""
     files: list[ImageFile] = []
     for position, file in enumerate(dataset.files):
         if file.segment.format == GZIP:
             target = publishing.child(folder, f"staged/{position}")
-            writer = _Writer(target, dataset.characters, options.batch_size)
-            files.extend(_stage_gzip(file, writer, options.shard_size))
+            writer = _Writer(target, dataset.characters, DEFAULT_BATCH_SIZE)
+            files.extend(_stage_gzip(file, writer))
         else:
             files.append(file)
     return replace(dataset, files=tuple(files))
 
 
-def _stage_gzip(file: ImageFile, writer: _Writer, shard_size: int) -> Iterator[ImageFile]:
+def _stage_gzip(file: ImageFile, writer: _Writer) -> Iterator[ImageFile]:
     segment = file.segment
     with GzipReader(segment.path) as unzipped:
         unzipped.read(IDX_HEADER_BYTES)
-        for key, start in _shard_keys(file.split, segment.rows, shard_size):
+        for start, key in shard_keys(file.split, segment.rows, DEFAULT_SHARD_SIZE):
             content = unzipped.read(key.rows * PIXELS)
             if len(content) < key.rows * PIXELS:
                 check_length(segment.path, start * PIXELS + len(content), segment.rows)

@@ -98,7 +98,7 @@ def load_encoder(path: str | None) -> Encoder:
             f"--model={path} cannot be read: give a .keras file that exists ({error})"
         ) from error
     model = _load_keras(path, content)
-    _check_shapes(path, model)
+    _check_model(path, model)
     return Encoder(path, hashlib.sha256(content).hexdigest(), model)
 
 
@@ -112,30 +112,41 @@ def _load_keras(path: str, content: bytes) -> "keras.Model":
         try:
             return keras.saving.load_model(local, compile=False, safe_mode=True)
         except Exception as error:  # Keras raises whatever a layer's deserialisation raises.
-            reason = str(error).partition("\n")[0]
             raise InputError(
-                f"--model={path} cannot be loaded as a Keras model: {reason}"
+                f"--model={path} cannot be loaded as a Keras model ({_line(error)}): save one that "
+                "is made of Keras's own layers"
             ) from error
 
 
-def _check_shapes(path: str, model: "keras.Model") -> None:
-    taken, given = model.input_shape, model.output_shape
-    if taken != (None, SIDE, SIDE, 1) or not _is_vectors(given):
+def _check_model(path: str, model: "keras.Model") -> None:
+    """Encodes two black images: what comes out says more than what the model says of itself."""
+    import numpy as np
+
+    takes = f"({SIDE}, {SIDE}, 1)"
+    inputs = [(tuple(tensor.shape), str(tensor.dtype)) for tensor in getattr(model, "inputs", [])]
+    if [shape for shape, _ in inputs] != [(None, SIDE, SIDE, 1)]:
+        shapes = ", ".join(str(shape) for shape, _ in inputs) or "nothing: it was never built"
         raise InputError(
-            f"--model={path} maps {_shape(taken)} to {_shape(given)}; "
-            f"an encoder maps ({SIDE}, {SIDE}, 1) to (N,)"
+            f"--model={path} takes {shapes}; an encoder maps {takes} to (N,), for any number of "
+            "images at once"
+        )
+    try:
+        latents = model(np.zeros((2, SIDE, SIDE, 1), np.float32), training=False)
+        shape, dtype = tuple(latents.shape), str(np.asarray(latents).dtype)
+    except Exception as error:  # Whatever its layers, or our reading of several outputs, raise.
+        raise InputError(
+            f"--model={path} does not encode an image ({_line(error)}): an encoder maps {takes} "
+            "to (N,)"
+        ) from error
+    if len(shape) != len(("image", "value")) or (inputs[0][1], dtype) != ("float32", "float32"):
+        raise InputError(
+            f"--model={path} maps {inputs[0][1]} {takes} to {dtype} {shape[1:]}; an encoder maps "
+            f"float32 {takes} to float32 (N,)"
         )
 
 
-def _is_vectors(shape: Any) -> bool:
-    match shape:
-        case (None, int()):
-            return True
-    return False
-
-
-def _shape(shape: Any) -> str:
-    return str(tuple(shape[1:])) if isinstance(shape, tuple) else "several tensors"
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def import_keras() -> Any:

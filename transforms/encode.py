@@ -9,7 +9,7 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.pvalue import PCollection
 
-from transforms.autoencoder import import_keras, load_encoder
+from transforms.autoencoder import load_encoder
 from transforms.errors import RunError
 from transforms.images import SIDE, ImageBatch
 from transforms.latents import LatentBatch
@@ -30,7 +30,6 @@ class KerasEncoderHandler(ModelHandler[ImageBatch, LatentBatch, EncodeFn]):
 
     def load_model(self) -> EncodeFn:
         model = load_encoder(self._model_path).model
-        import_keras()
         import tensorflow as tf
 
         # One trace for every batch length, so that a short last batch costs no second one.
@@ -65,7 +64,9 @@ class KerasEncoderHandler(ModelHandler[ImageBatch, LatentBatch, EncodeFn]):
 
 
 def _encode(batch: ImageBatch, model: EncodeFn) -> np.ndarray:
-    latents = model(batch.pixels)
+    # TensorFlow's convolution fails on no images, which is what is left when all are rejected.
+    images = batch.pixels if len(batch) else np.zeros((1, SIDE, SIDE, 1), np.float32)
+    latents = model(images)[: len(batch)]
     if not np.isfinite(latents).all():
         position = int(np.flatnonzero(~np.isfinite(latents).all(axis=1))[0])
         raise RunError(

@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import shutil
 import uuid
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+
+from transforms.errors import RunError
 
 _CHUNK_BYTES = 1 << 20
 
@@ -48,17 +51,45 @@ def write_bytes(path: str, content: bytes) -> FileFacts:
     return FileFacts(len(content), hashlib.sha256(content).hexdigest())
 
 
-def move(source: str, destination: str) -> None:
-    """Gives a finished file its final name; a no-op where an earlier attempt has done it."""
-    if FileSystems.exists(source) or not FileSystems.exists(destination):
+def move(source: str, destination: str, facts: FileFacts) -> None:
+    """Gives a finished file its final name; a no-op where an earlier attempt has done it.
+
+    facts: what the file was when it was written. Raises RunError if it is no longer there, under
+    either name.
+    """
+    if FileSystems.exists(source):
         make_parent(destination)
         FileSystems.rename([source], [destination])
+    elif not FileSystems.exists(destination) or file_facts(destination) != facts:
+        raise RunError(f"{source} is gone: something removed it while the job ran; run it again")
 
 
 def remove(path: str) -> None:
-    """Removes a file, or a folder and all below it, if it is there."""
-    if FileSystems.exists(path):
-        FileSystems.delete([path])
+    """Removes a file, or a folder and all below it, if it is there; the path is no pattern."""
+    if is_local(path):
+        local = Path(path)
+        if local.is_dir() and not local.is_symlink():
+            shutil.rmtree(local)
+        else:
+            local.unlink(missing_ok=True)
+        return
+    # An object store has no folders: what lies below has to be found by its name.
+    found = list_files(f"{path}/**") + ([path] if FileSystems.exists(path) else [])
+    if found:
+        FileSystems.delete(found)
+
+
+def remove_empty_folders(folder: str) -> None:
+    """Removes the folders below a local folder that hold nothing; object stores have none."""
+    if is_local(folder):
+        for path, _, _ in os.walk(folder, topdown=False):
+            if not os.listdir(path):  # noqa: PTH208  # os.walk gives strings.
+                Path(path).rmdir()
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine's file system."""
+    return FileSystems.get_scheme(path) is None
 
 
 def file_facts(path: str) -> FileFacts:
@@ -73,13 +104,13 @@ def file_facts(path: str) -> FileFacts:
 
 def file_bytes(path: str) -> int:
     """The size of a file in bytes."""
-    return int(FileSystems.match([path])[0].metadata_list[0].size_in_bytes)
+    return int(FileSystems.get_filesystem(path).size(path))
 
 
 def list_files(pattern: str) -> list[str]:
     """The files that match a glob (`**` crosses folders), sorted; empty where there are none."""
     # Beam finds nothing for a local glob without a folder.
-    is_bare = FileSystems.get_scheme(pattern) is None and Path(pattern).name == pattern
+    is_bare = is_local(pattern) and Path(pattern).name == pattern
     here = f".{os.sep}" if is_bare else ""
     try:
         matched = FileSystems.match([here + pattern])[0].metadata_list

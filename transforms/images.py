@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from transforms.errors import InputError
 from transforms.files import open_binary
@@ -27,12 +27,16 @@ IMAGE_ID_COLUMN = "image_id"
 LABEL_COLUMN = "label"
 STAGED_IMAGE_TYPE = pa.binary(PIXELS)
 
+# Others would not come through conversion to 8-bit grey as they look: 16 bits, or with alpha.
+_MODES = ("1", "L", "P", "RGB")
+
 
 class Segment(NamedTuple):
     """Rows that lie together in one file: all or part of a shard.
 
     A file is `raw` (uint8 images of 784 bytes one after the other, from byte `offset` on, their
     labels given here, a uint8 a row) or Parquet (`parquet`: the columns say which layout).
+    image_ids_run_on: the file's own image_ids are known to be first_image_id, + 1, + 2, ...
     """
 
     path: str
@@ -43,6 +47,7 @@ class Segment(NamedTuple):
     transposed: bool = False
     offset: int = 0
     labels: bytes | None = None
+    image_ids_run_on: bool = False
     image_column: str = IMAGE_COLUMN
     label_column: str | None = None
 
@@ -144,8 +149,14 @@ def _read_segment(segment: Segment, split: str, batch_size: int) -> Iterator[_Ch
         chunks = _read_raw(segment, batch_size)
     else:
         chunks = _read_parquet(segment, split, batch_size)
-    for chunk in chunks:
-        yield chunk._replace(pixels=upright(chunk.pixels)) if segment.transposed else chunk
+    try:
+        for chunk in chunks:
+            yield chunk._replace(pixels=upright(chunk.pixels)) if segment.transposed else chunk
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{segment.path}: gone or damaged since the job was planned ({_first_line(error)}): "
+            "put it back, or stage it again, and run it again"
+        ) from error
 
 
 def upright(pixels: np.ndarray) -> np.ndarray:
@@ -181,13 +192,8 @@ def _raw_labels(labels: bytes | None, start: int, count: int) -> np.ndarray:
 
 def _read_parquet(segment: Segment, split: str, batch_size: int) -> Iterator[_Chunk]:
     with open_binary(segment.path) as file:
-        try:
-            for start, batch in _parquet_rows(pq.ParquetFile(file), segment, batch_size):
-                yield _parquet_chunk(batch, start, segment, split)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(
-                f"{segment.path}: damaged, or no Parquet ({_first_line(error)}): write it again"
-            ) from error
+        for start, batch in _parquet_rows(pq.ParquetFile(file), segment, batch_size):
+            yield _parquet_chunk(batch, start, segment, split)
 
 
 def _parquet_rows(
@@ -218,15 +224,13 @@ def _parquet_rows(
         if first < last:
             yield first, batch.slice(first - row, last - first)
         row += batch.num_rows
+        if row >= end:
+            break
 
 
 def _parquet_chunk(batch: pa.RecordBatch, row: int, segment: Segment, split: str) -> _Chunk:
     images = batch.column(segment.image_column)
-    if IMAGE_ID_COLUMN in batch.schema.names and images.type == STAGED_IMAGE_TYPE:
-        image_ids = batch.column(IMAGE_ID_COLUMN).to_numpy()
-    else:
-        first = segment.first_image_id + row - segment.first_row
-        image_ids = np.arange(first, first + len(images), dtype=np.int64)
+    image_ids = _parquet_image_ids(batch, row, segment)
     labels = _parquet_labels(batch, segment)
     if images.type == STAGED_IMAGE_TYPE and images.null_count == 0:
         pixels = np.frombuffer(
@@ -234,6 +238,24 @@ def _parquet_chunk(batch: pa.RecordBatch, row: int, segment: Segment, split: str
         )
         return _Chunk(len(images), image_ids, labels, pixels.reshape(-1, PIXELS))
     return _decoded_chunk(images, image_ids, labels, row, segment.path, split)
+
+
+def _parquet_image_ids(batch: pa.RecordBatch, row: int, segment: Segment) -> np.ndarray:
+    first = segment.first_image_id + row - segment.first_row
+    expected = np.arange(first, first + batch.num_rows, dtype=np.int64)
+    is_staged = batch.schema.field(segment.image_column).type == STAGED_IMAGE_TYPE
+    if not (is_staged and IMAGE_ID_COLUMN in batch.schema.names):
+        return expected
+    column = batch.column(IMAGE_ID_COLUMN)
+    if column.null_count:
+        raise InputError(f"{segment.path}: a row has no image_id: give each row one of its own")
+    image_ids: np.ndarray = column.cast(pa.int64()).to_numpy()
+    if segment.image_ids_run_on and not np.array_equal(image_ids, expected):
+        raise InputError(
+            f"{segment.path}: holds other image_ids than when it was staged: remove the staged "
+            "dataset to have it staged again"
+        )
+    return image_ids
 
 
 def _parquet_labels(batch: pa.RecordBatch, segment: Segment) -> np.ndarray:
@@ -256,7 +278,7 @@ def _decoded_chunk(
     kept, pixels, rejects = [], [], []
     for position, value in enumerate(images.to_pylist()):
         try:
-            pixels.append(decode_image(value["bytes"] if isinstance(value, dict) else value))
+            pixels.append(_pixels_of(value))
             kept.append(position)
         except InputError as error:
             image_id = int(image_ids[position])
@@ -270,22 +292,31 @@ def _decoded_chunk(
     )
 
 
-def decode_image(content: bytes | None) -> np.ndarray:
-    """One 28x28 image from the bytes of a PNG or JPEG (or 784 bare pixels): uint8 (784,).
-
-    Raises InputError, which says what is wrong with it.
-    """
-    if content is None:
+def _pixels_of(value: Any) -> np.ndarray:
+    """An image of a row: bare pixels where it was staged, PNG or JPEG in Hugging Face's struct."""
+    if isinstance(value, bytes):
+        return np.frombuffer(value, np.uint8)
+    if value is None or value["bytes"] is None:
         raise InputError("there are no bytes")
-    if len(content) == PIXELS:
-        return np.frombuffer(content, np.uint8)
+    return decode_image(value["bytes"])
+
+
+def decode_image(content: bytes) -> np.ndarray:
+    """One 28x28 image from the bytes of a PNG or JPEG: uint8 (784,), upright as it is stored.
+
+    Colours become grey. Raises InputError, which says what is wrong with it.
+    """
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
             if image.size != (SIDE, SIDE):
                 raise InputError(f"is {image.width}x{image.height}, not {SIDE}x{SIDE}")
+            if image.mode not in _MODES:
+                raise InputError(f"is of mode {image.mode}; read are {', '.join(_MODES)}")
             return np.asarray(image.convert("L")).reshape(PIXELS)
     except InputError:
         raise
+    except UnidentifiedImageError as error:  # Its text has an address in it.
+        raise InputError("is neither PNG nor JPEG") from error
     except Exception as error:  # Pillow raises many kinds for bytes that are no image.
         raise InputError(f"is no PNG or JPEG that can be read ({_first_line(error)})") from error
 

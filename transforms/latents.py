@@ -1,7 +1,7 @@
 """Latents in Parquet: the schema, and writing a file for each shard."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -192,17 +192,16 @@ class _WriteWholeShards(beam.DoFn):
 
     def __init__(self, writer: _ShardWriter) -> None:
         self._writer = writer
-        self._pending: dict[ShardKey, list[LatentBatch]] = {}
 
     def start_bundle(self) -> None:
-        self._pending = defaultdict(list)
+        self._pending: dict[ShardKey, list[LatentBatch]] = defaultdict(list)
+        self._rows = Counter[ShardKey]()
 
     def process(self, batch: LatentBatch) -> Iterator[LatentFile]:
-        batches = self._pending[batch.shard]
-        batches.append(batch)
-        if sum(part.rows for part in batches) == batch.shard.rows:
-            del self._pending[batch.shard]
-            yield self._writer.write(batch.shard, batches)
+        self._pending[batch.shard].append(batch)
+        self._rows[batch.shard] += batch.rows
+        if self._rows[batch.shard] == batch.shard.rows:
+            yield self._writer.write(batch.shard, self._pending.pop(batch.shard))
 
     def finish_bundle(self) -> Iterator[Any]:
         window = GlobalWindow()

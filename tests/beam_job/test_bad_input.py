@@ -30,12 +30,13 @@ def parquet(table: pa.Table) -> bytes:
     return content.getvalue()
 
 
-def staged(image_ids: list[int]) -> bytes:
+def staged(image_ids: list[int | None], kind: pa.DataType = pa.int64()) -> bytes:  # noqa: B008
     images = pa.array([bytes(784)] * len(image_ids), pa.binary(784))
-    return parquet(pa.table({"image_id": pa.array(image_ids, pa.int64()), "image": images}))
+    return parquet(pa.table({"image_id": pa.array(image_ids, kind), "image": images}))
 
 
 IDX = idx_images(IMAGES)
+BYTES_A_LIST = parquet(pa.table({"image": [{"bytes": [1, 2], "path": ""}]}))
 
 FILES: list[tuple[str, dict[str, bytes], list[str], str]] = [
     ("matches no file", {}, ["--input=nosuch*"], "matches no file"),
@@ -96,6 +97,20 @@ FILES: list[tuple[str, dict[str, bytes], list[str], str]] = [
     ("output a file", {"f": IDX, "out": b"x"}, ["--input=f"], "is a file"),
     ("output below a file", {"f": IDX}, ["--input=f", "--output=f/out"], "below"),
     ("output no run", {"f": IDX, "out/x": b""}, ["--input=f", "--overwrite"], "no run"),
+    ("output empty", {"f": IDX}, ["--input=f", "--output="], "is empty"),
+    ("output a pattern", {"f": IDX}, ["--input=f", "--output=run?"], "run?"),
+    ("data_dir a pattern", {"f": IDX}, ["--input=f", "--data_dir=d[1]"], "d[1]"),
+    (
+        "output with a manifest of others",
+        {"f": IDX, "out/manifest.json": b'{"name": "app"}', "out/latents/mine": b"precious"},
+        ["--input=f", "--overwrite"],
+        "no run",
+    ),
+    ("output with latents of others", {"f": IDX, "out/latents/mine": b""}, ["--input=f"], "no run"),
+    ("ids float", {"f": staged([0, 1], pa.float64())}, ["--input=f"], "image_id' is double"),
+    ("ids null", {"f": staged([0, None])}, ["--input=f"], "no image_id"),
+    ("bytes a list", {"f": BYTES_A_LIST}, ["--input=f"], "no column holds images"),
+    ("output unknown", {"f": IDX}, ["--input=f", "--output=nosuch://b/o"], "--output=nosuch:"),
     ("scheme", {"f": IDX}, ["--input=nosuch://b/f"], "nosuch://b/f"),
 ]
 
@@ -125,6 +140,8 @@ def test_wrong_input(
     assert said in line
     assert captured.out == ""
     assert left(tmp_path) == before
+    assert not Path("data").exists()
+    assert Path("out").exists() == any(name.startswith("out") for name in files)
 
 
 def left(folder: Path) -> dict[str, bytes]:
@@ -155,7 +172,7 @@ def with_read_only_output(folder: Path) -> None:
     ("prepare", "flags", "said"),
     [
         (with_archive, ["--dataset=mnist", "--output=out"], "is not NIST's matlab.zip"),
-        (with_model, ["--input=f", "--model=m.keras", "--output=out"], "(28, 28, 1) to (N,)"),
+        (with_model, ["--input=f", "--model=m.keras", "--output=out"], "to float32 (26, 26, 1);"),
         (with_read_only_output, ["--input=f", "--output=loop/out"], "cannot be written"),
     ],
 )

@@ -53,12 +53,14 @@ def test_official_test_digits(tmp_path, emnist_data, digits, plain_latents, caps
     assert checksum in (emnist_data / "emnist-checksums.txt").read_text()
 
 
-def test_one_worker_and_two_processes_write_the_same(tmp_path, emnist_data):
+def test_one_worker_and_two_processes_write_the_same(tmp_path, emnist_data, capfd):
     source = f"--input={emnist_data}/emnist-mnist-test-images-idx3-ubyte.gz"
     flags = [source, "--shard_size=3000", "--quiet"]
     two = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
     assert compress(*flags, f"--output={tmp_path}/one") == 0
+    capfd.readouterr()
     assert compress(*flags, f"--output={tmp_path}/two", *two) == 0
+    assert capfd.readouterr() == ("", "")
     one, other = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert one.drop(columns="latent").equals(other.drop(columns="latent"))
     np.testing.assert_allclose(latents(tmp_path / "one"), latents(tmp_path / "two"), atol=1e-6)
@@ -174,6 +176,76 @@ def test_a_stage_that_was_interrupted_is_not_there(tmp_path, sample):
     assert compress(*argv) == 0
     assert tree(half) == tree(staged)
     assert tree(output / "latents") == tree(tmp_path / "out/latents")
+
+
+def test_a_dataset_has_one_fingerprint_whatever_the_shards(sample, tmp_path):
+    from beam_job.__main__ import run
+
+    _, data_dir = sample
+    staged = Path(data_dir.removeprefix("--data_dir=")) / "sample/dataset.json"
+    argv = ["stage", "--dataset=sample", f"--data_dir={tmp_path}", "--shard_size=700", "--quiet"]
+    assert run(argv) == 0
+    one, other = (
+        json.loads(path.read_text()) for path in (staged, tmp_path / "sample/dataset.json")
+    )
+    assert one["fingerprint"] == other["fingerprint"]
+    assert (len(one["files"]), len(other["files"])) == (2, 4)
+
+
+def test_a_staged_dataset_that_was_altered_is_refused(tmp_path, capsys):
+    from beam_job.__main__ import run
+
+    argv = ["stage", "--dataset=sample", f"--data_dir={tmp_path}", "--shard_size=300", "--quiet"]
+    assert run(argv) == 0
+    parts = sorted((tmp_path / "sample/images/split=train").iterdir())
+    parts[3].write_bytes(parts[4].read_bytes())
+    argv = ["--dataset=sample", f"--data_dir={tmp_path}", f"--output={tmp_path}/out"]
+    assert compress(*argv, "--shard_size=300") == 2
+    assert "holds other image_ids than when it was staged" in capsys.readouterr().err
+    parts[3].unlink()
+    assert compress(*argv) == 2
+    assert f"{parts[3]}: gone or damaged" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_was_there_first_stays(tmp_path, idx_file, capsys, monkeypatch):
+    from beam_job import run_directory
+
+    flags = [f"--input={idx_file}", f"--output={tmp_path}/out", "--quiet"]
+    assert compress(*flags) == 0
+    before = tree(tmp_path / "out")
+    # As where two runs start at once: neither finds the other when it looks.
+    monkeypatch.setattr(run_directory, "check_output", lambda *_, **__: None)
+    assert compress(*flags, "--shard_size=9") == 2
+    assert "filled by another run" in capsys.readouterr().err
+    assert tree(tmp_path / "out") == before
+
+
+def test_a_file_that_vanished_is_not_replaced_by_an_older_one(tmp_path):
+    from transforms.errors import RunError
+    from transforms.files import FileFacts, move, write_bytes
+
+    old, new = write_bytes(str(tmp_path / "final"), b"old"), FileFacts(3, "0" * 64)
+    with pytest.raises(RunError, match="is gone"):
+        move(str(tmp_path / "gone"), str(tmp_path / "final"), new)
+    move(str(tmp_path / "gone"), str(tmp_path / "final"), old)
+    assert (tmp_path / "final").read_bytes() == b"old"
+
+
+def test_a_run_that_was_killed_is_refused_and_then_replaced(tmp_path, idx_file, capsys):
+    left = tmp_path / "out/_incomplete-0123456789ab/latents/split=train"
+    left.mkdir(parents=True)
+    (left / "part-00000-of-00009.parquet").write_bytes(b"half")
+    flags = [f"--input={idx_file}", f"--output={tmp_path}/out", "--quiet"]
+    assert compress(*flags) == 2
+    assert "an unfinished run" in capsys.readouterr().err
+    assert compress(*flags, "--overwrite") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "latents",
+        "manifest.json",
+        "report.html",
+        "sizes.json",
+    ]
 
 
 def command(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -143,13 +143,30 @@ def test_one_bad_image_goes_to_rejects_and_the_rest_go_on(tmp_path: Path, random
     assert rows(output)["image_id"].tolist() == [n for n in range(40) if n != 17]
     (line,) = (output / "rejects/rejects.jsonl").read_text().splitlines()
     assert json.loads(line)["row"] == json.loads(line)["image_id"] == 17
-    assert "PNG or JPEG" in json.loads(line)["reason"]
+    assert json.loads(line)["reason"] == "is neither PNG nor JPEG"
     sizes = json.loads((output / "sizes.json").read_text())
     assert sizes["splits"]["test"]["images"] == 39
     assert sizes["splits"]["test"]["rejected"] == 1
     manifest = json.loads((output / "manifest.json").read_text())
     assert "rejects/rejects.jsonl" in [file["path"] for file in manifest["files"]]
     assert "rejected" in capsys.readouterr().out
+
+
+def test_a_batch_of_which_nothing_is_left_harms_nobody(tmp_path: Path, random_images):
+    contents = [png(image) for image in random_images[:3]] + [b"broken"]
+    table = pa.table({"image": [{"bytes": content, "path": ""} for content in contents]})
+    pq.write_table(table, tmp_path / "f")
+    argv = [f"--input={tmp_path}/f", f"--output={tmp_path}/out", "--quiet", "--max_rejects=1"]
+    assert compress(*argv, "--batch_size=1", "--shard_size=2") == 0
+    assert rows(tmp_path / "out")["image_id"].tolist() == [0, 1, 2]
+
+
+def test_an_input_whose_name_looks_like_a_pattern_is_that_file(tmp_path: Path, random_images):
+    np.save(tmp_path / "im[1].npy", random_images)
+    np.save(tmp_path / "im1.npy", random_images[:1])
+    argv = [f"--input={tmp_path}/im[1].npy", f"--output={tmp_path}/out", "--quiet"]
+    assert compress(*argv) == 0
+    assert len(rows(tmp_path / "out")) == 40
 
 
 def test_a_pickle_in_an_npy_is_never_loaded(tmp_path: Path):

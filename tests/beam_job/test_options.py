@@ -79,6 +79,25 @@ def test_wrong_use_is_one_line(argv: list[str], said: str):
     assert "\n" not in str(error.value)
 
 
+def test_flags_come_behind_the_command():
+    with pytest.raises(UsageError, match="--debug comes before the command"):
+        parse(["--debug", *COMPRESS])
+
+
+def test_runners_with_flags_of_their_own_do_not_take_a_slip_of_ours():
+    with pytest.raises(UsageError, match="did you mean --dataset"):
+        beam_options(["--runner=FlinkRunner", "--datast=sample"])
+
+
+def test_wrong_use_is_one_line_and_imports_no_beam():
+    argv = [sys.executable, "-X", "importtime", "-m", "beam_job", "compress", "--dataset=nosuch"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert done.returncode == 2
+    assert len(said) == 1, said
+    assert "apache_beam" not in done.stderr
+
+
 @pytest.mark.parametrize("command", [[], ["compress"], ["stage"]])
 def test_help_names_each_flag_and_imports_neither_beam_nor_tensorflow(command: list[str]):
     script = (

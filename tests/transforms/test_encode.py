@@ -78,11 +78,36 @@ def test_a_model_of_another_shape_is_refused(tmp_path):
     from transforms.autoencoder import import_keras
 
     keras = import_keras()
-    for shape, layers in [
-        ((28, 28, 3), [keras.layers.Flatten(), keras.layers.Dense(8)]),
-        ((28, 28, 1), [keras.layers.Conv2D(2, 3)]),
+
+    def flat(**input_settings):
+        given = [keras.layers.Input(**input_settings)] if input_settings else []
+        return keras.Sequential([*given, keras.layers.Flatten(), keras.layers.Dense(8)])
+
+    grey = keras.layers.Input((28, 28, 1))
+    half = [grey, keras.layers.Flatten(), keras.layers.Dense(8, dtype="float16")]
+    image = keras.layers.Input((28, 28, 1))
+    two = keras.layers.Flatten()(image)
+    for model, said in [
+        (flat(shape=(28, 28, 3)), r"takes \(None, 28, 28, 3\)"),
+        (keras.Sequential([image, keras.layers.Conv2D(2, 3)]), r"to float32 \(26, 26, 2\)"),
+        (flat(shape=(28, 28, 1), dtype="uint8"), "maps uint8"),
+        (keras.Sequential(half), "to float16"),
+        (flat(shape=(28, 28, 1), batch_size=4), r"takes \(4, "),
+        (flat(), "never built"),
+        (keras.Model(image, [two, two]), "does not encode"),
     ]:
         path = tmp_path / "other.keras"
-        keras.Sequential([keras.layers.Input(shape), *layers]).save(path)
-        with pytest.raises(InputError, match="an encoder maps"):
+        model.save(path)
+        with pytest.raises(InputError, match=said):
             load_encoder(str(path))
+
+
+def test_code_in_a_keras_file_is_not_run(tmp_path):
+    from transforms.autoencoder import import_keras
+
+    keras = import_keras()
+    layers = [keras.layers.Input((28, 28, 1)), keras.layers.Flatten()]
+    path = tmp_path / "code.keras"
+    keras.Sequential([*layers, keras.layers.Lambda(lambda x: x[:, :8])]).save(path)
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_encoder(str(path))

@@ -117,7 +117,7 @@ def test_a_bad_image_among_many_is_rejected_and_the_rest_keep_their_ids(tmp_path
     np.testing.assert_array_equal(read[1][0].pixels, IMAGES[5:6].reshape(1, 784))
     rejects = [reject for _, some in read for reject in some]
     assert [(reject.image_id, reject.row) for reject in rejects] == [(1, 1), (4, 4)]
-    assert "PNG or JPEG" in rejects[0].reason
+    assert rejects[0].reason == "is neither PNG nor JPEG"
     assert rejects[1].reason == "is 27x28, not 28x28"
 
 
@@ -128,7 +128,22 @@ def test_decode_image_reads_grey_and_colour(kind: str):
         np.testing.assert_array_equal(decode_image(png(image, kind)), grey.reshape(-1))
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\x89PNG\r\n\x1a\n", png(IMAGES[0])[:80]])
+def test_a_png_of_784_bytes_is_no_bare_pixels():
+    content = png(np.full((28, 28), 9, np.uint8))
+    np.testing.assert_array_equal(decode_image(content.ljust(784, b"\0")), 9)
+
+
+def test_what_would_not_look_the_same_in_grey_is_refused():
+    deep = Image.fromarray(np.full((28, 28), 40_000, np.uint16))
+    clear = Image.new("RGBA", (28, 28), (255, 255, 255, 0))
+    for image in (deep, clear):
+        content = io.BytesIO()
+        image.save(content, "PNG")
+        with pytest.raises(InputError, match="is of mode"):
+            decode_image(content.getvalue())
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", png(IMAGES[0])[:80]])
 def test_decode_image_says_what_is_wrong(content):
     with pytest.raises(InputError):
         decode_image(content)
