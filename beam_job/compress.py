@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
@@ -19,10 +18,11 @@ from beam_job.datasets import (
     Dataset,
     Source,
     cut_shards,
+    shard_keys,
     staged_dataset,
     staged_folder,
 )
-from beam_job.inputs import files_dataset
+from beam_job.inputs import check_file_system, files_dataset
 from beam_job.logs import worker_processes_held_back
 from beam_job.options import (
     DEFAULT_BATCH_SIZE,
@@ -63,7 +63,10 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
     """Compresses what the options name, and shows what came of it."""
     pipeline_options = beam_options(beam_flags)
     FileSystems.set_options(pipeline_options)
-    _check_file_systems(options)
+    for flag in ("input", "labels", "model", "data_dir", "output"):
+        check_file_system(flag, getattr(options, flag))
+    if options.model and not FileSystems.exists(options.model):
+        raise InputError(f"--model={options.model} is not there: give a .keras file that exists")
     run_directory.check_output(options.output, overwrite=options.overwrite)
     dataset = _known_dataset(options)
     if options.plan:
@@ -94,20 +97,6 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
     if not options.quiet:
         _show(options.output)
     return 0
-
-
-def _check_file_systems(options: CompressOptions) -> None:
-    for flag in ("input", "labels", "model", "data_dir", "output"):
-        path = getattr(options, flag)
-        try:
-            found = FileSystems.get_filesystem(path) if path else None
-        except (ValueError, BeamIOError) as error:
-            raise InputError(
-                f"--{flag}={path}: there is no file system for it: correct the path, or install "
-                f"what it needs (pip install 'emnist-latents[gcp]' or '[aws]') ({error})"
-            ) from error
-        if flag == "model" and found and not found.exists(path):
-            raise InputError(f"--model={path} is not there: give a .keras file that exists")
 
 
 def _staging(options: CompressOptions) -> StageOptions:
@@ -271,33 +260,30 @@ def _plan(
     else:
         rows = dataset.rows
         where = f"{len(dataset.files)} files, first {dataset.files[0].segment.path}"
-    lines = [f"dataset   {options.dataset or options.input} ({where})"]
-    for split, images in rows.items():
-        shards = -(-images // options.shard_size)
-        lines.append(
-            f"split     {split}: {images:,} images, {images * PIXELS:,} bytes as uint8 "
-            f"({images * PIXELS / MEGABYTE:.14g} MB), {shards} shards of {options.shard_size:,}, "
-            f"batches of {options.batch_size:,}"
-        )
-    model = options.model or f"untrained reference encoder, seed {UNTRAINED_SEED}"
-    if options.model is None:
-        values = sum(rows.values()) * LATENT_SIZE * 4
-        model += f", {LATENT_SIZE} float32 an image, {values:,} bytes of latents in all"
-    lines.append(f"model     {model}")
-    lines.append(f"runner    {pipeline_options.view_as(StandardOptions).runner}")
-    for split, images in rows.items():
-        of = -(-images // options.shard_size)
-        lines.append(
-            f"files     {options.output}/latents/split={split}/part-00000-of-{of:05d}.parquet ..."
-            if of > 1
-            else f"files     {options.output}/latents/split={split}/part-00000-of-00001.parquet"
-        )
-    documents = (run_directory.SIZES, run_directory.REPORT, run_directory.MANIFEST)
-    lines.append(f"          {options.output}/{{{','.join(documents)}}}")
-    if FileSystems.exists(options.output) and options.overwrite:
-        lines.append(f"overwrite the run that is in {options.output} would be replaced")
-    lines.append("nothing was done: this is --plan")
+    model = options.model or (
+        f"the reference encoder, untrained, seed {UNTRAINED_SEED}: {LATENT_SIZE} float32 an image, "
+        f"{sum(rows.values()) * LATENT_SIZE * 4:,} bytes of latents"
+    )
+    documents = ", ".join((run_directory.SIZES, run_directory.REPORT, run_directory.MANIFEST))
+    lines = [
+        f"dataset   {options.dataset or options.input} ({where})",
+        *(_split_plan(options, split, images) for split, images in rows.items()),
+        f"model     {model}",
+        f"runner    {pipeline_options.view_as(StandardOptions).runner}",
+        f"output    {options.output}: latents/ as above, {documents}",
+        "nothing was done: this is --plan",
+    ]
     return "\n".join(lines)
+
+
+def _split_plan(options: CompressOptions, split: str, images: int) -> str:
+    keys = [key for _, key in shard_keys(split, images, options.shard_size)]
+    more = " ..." if len(keys) > 1 else ""
+    return (
+        f"split     {split}: {images:,} images, {images * PIXELS:,} bytes as uint8 "
+        f"({images * PIXELS / MEGABYTE:.14g} MB), in {len(keys)} shards of {options.shard_size:,} "
+        f"and batches of {options.batch_size:,}, to latents/{keys[0].name}.parquet{more}"
+    )
 
 
 def _show(output: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from beam_job.datasets import CHARACTERS, Dataset, ImageFile, Source
@@ -90,6 +91,18 @@ def files_dataset(pattern: str, labels_pattern: str | None, orientation: str) ->
     )
 
 
+def check_file_system(flag: str, path: str | None) -> None:
+    """Raises InputError where Beam has no file system for a path, or not what it needs."""
+    try:
+        if path:
+            FileSystems.get_filesystem(path)
+    except (ValueError, BeamIOError) as error:
+        raise InputError(
+            f"--{flag}={path}: there is no file system for it: correct the path, or install "
+            f"what it needs (pip install 'emnist-latents[gcp]' or '[aws]') ({error})"
+        ) from error
+
+
 def split_name(path: str) -> str:
     """The split that a file's name says: train or test (or a folder split=NAME), else all."""
     posix = PurePosixPath(path.replace("\\", "/"))
@@ -101,7 +114,7 @@ def split_name(path: str) -> str:
 
 
 def _matched(pattern: str, flag: str) -> list[str]:
-    if _exists(pattern):
+    if FileSystems.exists(pattern):
         if _is_local_folder(pattern):
             raise InputError(
                 f"{flag}={pattern} is a folder: give a file, or a glob such as "
@@ -112,13 +125,6 @@ def _matched(pattern: str, flag: str) -> list[str]:
     if not paths:
         raise InputError(f"{flag}={pattern} matches no file: give a file or a glob that does")
     return paths
-
-
-def _exists(path: str) -> bool:
-    try:
-        return bool(FileSystems.exists(path))
-    except ValueError as error:  # A scheme whose file system is not installed.
-        raise InputError(f"{path}: {error}") from error
 
 
 def _is_local_folder(path: str) -> bool:

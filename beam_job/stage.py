@@ -27,7 +27,14 @@ from beam_job.datasets import (
     staged_folder,
 )
 from beam_job.emnist import Split, archive_source, emnist_splits, fetch_archive
-from beam_job.inputs import GZIP, IDX_HEADER_BYTES, STAGED_METADATA_KEY, GzipReader, check_length
+from beam_job.inputs import (
+    GZIP,
+    IDX_HEADER_BYTES,
+    STAGED_METADATA_KEY,
+    GzipReader,
+    check_file_system,
+    check_length,
+)
 from beam_job.options import DEFAULT_BATCH_SIZE, DEFAULT_SHARD_SIZE, EMNIST_NAMES, StageOptions
 from beam_job.sample import sample_splits
 from transforms.errors import InputError
@@ -55,6 +62,7 @@ _SCHEMA = pa.schema(
 
 def run(options: StageOptions) -> int:
     """Stages the dataset unless it is there, and says where it is."""
+    check_file_system("data_dir", options.data_dir)
     dataset = ensure_staged(options.dataset, options)
     if not options.quiet:
         counts = ", ".join(f"{rows:,} {split}" for split, rows in dataset.rows.items())
