@@ -208,6 +208,28 @@ def test_a_staged_dataset_that_was_altered_is_refused(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("lost", "said"), [(range(8), "8 of the 16 rows of shard 0"), (range(16), "24 encoded")]
+)
+def test_images_that_do_not_arrive_fail_the_run(
+    tmp_path, idx_file, capsys, monkeypatch, lost, said
+):
+    from transforms.encode import KerasEncoderHandler
+
+    encode = KerasEncoderHandler.run_inference
+
+    def encode_some(self, batch, model, _inference_args=None):
+        return [] if batch.image_ids[0] in lost else encode(self, batch, model)
+
+    monkeypatch.setattr(KerasEncoderHandler, "run_inference", encode_some)
+    argv = [f"--input={idx_file}", f"--output={tmp_path}/out", "--quiet", "--batch_size=8"]
+    assert compress(*argv, "--shard_size=16") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: split train: ")
+    assert said in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_that_was_there_first_stays(tmp_path, idx_file, capsys, monkeypatch):
     from beam_job import run_directory
 
