@@ -24,11 +24,11 @@ EXTRAS = {
     "gcp": ["apache-beam[gcp]>=2.77,<3"],
     "aws": ["apache-beam[aws]>=2.77,<3"],
     "dev": [
-        "duckdb>=1.1,<2",
+        "duckdb>=1.1,<3",
         "hypothesis>=6.100,<7",
         "mypy>=1.18,<2",
         "pandas>=2,<4",
-        "polars>=1.10,<2",
+        "polars>=1.10,<3",
         "psutil>=6,<8",
         "pytest>=8,<10",
         "ruff>=0.14,<1",

@@ -22,11 +22,13 @@ from beam_job.datasets import (
     staged_dataset,
     staged_folder,
 )
+from beam_job.emnist import archive_path
 from beam_job.inputs import check_file_system, files_dataset
 from beam_job.logs import worker_processes_held_back
 from beam_job.options import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_SHARD_SIZE,
+    EMNIST_NAMES,
     CompressOptions,
     StageOptions,
     beam_options,
@@ -257,6 +259,8 @@ def _plan(
     if dataset is None:
         rows = PUBLISHED_ROWS[str(options.dataset)]
         where = f"to be staged in {staged_folder(options.data_dir, str(options.dataset))}"
+        if options.dataset in EMNIST_NAMES:
+            where += f", from {_archive_plan(options)}"
     else:
         rows = dataset.rows
         where = f"{len(dataset.files)} files, first {dataset.files[0].segment.path}"
@@ -274,6 +278,13 @@ def _plan(
         "nothing was done: this is --plan",
     ]
     return "\n".join(lines)
+
+
+def _archive_plan(options: CompressOptions) -> str:
+    path = archive_path()
+    if path.exists():
+        return str(path)
+    return f"{options.archive_url}, about 0.7 GB to download, as {path} is not there"
 
 
 def _split_plan(options: CompressOptions, split: str, images: int) -> str:

@@ -96,7 +96,7 @@ def _download(url: str, target: Path, wanted: Path, *, quiet: bool) -> None:
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise InputError(
             f"EMNIST's archive cannot be fetched from {url} ({_reason(error)}): try again, give "
-            f"another --archive_url, or put matlab.zip at {wanted}"
+            f"another --archive_url, or put matlab.zip at {wanted} (--dataset=sample needs none)"
         ) from error
 
 

@@ -8,10 +8,13 @@ has a `--labels` of its own (for Google Cloud, where `--label` says the same).
 import argparse
 import difflib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+from beam_job import __version__
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -82,7 +85,7 @@ def parse(argv: Sequence[str]) -> tuple[CompressOptions | StageOptions, list[str
     if not argv:
         parser.print_help()
         raise SystemExit(2)
-    if argv[0].startswith("--") and argv[0] != "--help":
+    if argv[0].startswith("--") and argv[0] not in ("--help", "--version"):
         raise UsageError(f"{argv[0]} comes before the command: put flags behind it")
     namespace, beam_flags = parser.parse_known_args(argv)
     settings = vars(namespace)
@@ -92,7 +95,7 @@ def parse(argv: Sequence[str]) -> tuple[CompressOptions | StageOptions, list[str
     if (settings["dataset"] is None) == (settings["input"] is None):
         raise UsageError(
             "give either --dataset=NAME or --input=FILE_OR_GLOB, one of the two; "
-            "see `python -m beam_job compress --help`"
+            f"see `{_program()} compress --help`"
         )
     for name in ("labels", "orientation"):
         if settings["dataset"] is not None and settings[name] not in (None, "auto"):
@@ -100,12 +103,19 @@ def parse(argv: Sequence[str]) -> tuple[CompressOptions | StageOptions, list[str
     return CompressOptions(**settings), beam_flags
 
 
+def _program() -> str:
+    """How the command was started, for the user to do it again."""
+    installed = "emnist-latents"
+    return installed if Path(sys.argv[0]).name == installed else "python -m beam_job"
+
+
 def _command_parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m beam_job",
+        prog=_program(),
         description="Turns EMNIST into a small Parquet dataset of latent vectors, on Apache Beam.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"emnist-latents {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     compress = commands.add_parser(
         "compress",
@@ -128,7 +138,7 @@ def _command_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     stage.add_argument("--dataset", required=True, type=_dataset, metavar="NAME", help=_DATASET)
-    _add_staging_flags(stage)
+    _add_staging_flags(stage, batch="images a row group of staged Parquet")
     _add_common_flags(stage)
     return parser
 
@@ -152,8 +162,9 @@ def _add_compress_flags(parser: argparse.ArgumentParser) -> None:
         "--input",
         type=_path,
         metavar="FILE_OR_GLOB",
-        help="files of 28x28 uint8 images: IDX (raw or gzip), .npy, staged Parquet, or Parquet of "
-        "PNG or JPEG as Hugging Face has it; what a file is, is read from its content",
+        help="a file, or a quoted glob of files, of 28x28 uint8 images: IDX (raw or gzip), .npy, "
+        "staged Parquet, or Parquet of PNG or JPEG as Hugging Face has it; what a file is, is read "
+        "from its content",
     )
     source.add_argument(
         "--labels",
@@ -201,11 +212,11 @@ def _add_compress_flags(parser: argparse.ArgumentParser) -> None:
         help="a .keras file that maps (28, 28, 1) to (N,); default: the reference encoder with "
         "fixed-seed weights, untrained",
     )
-    _add_staging_flags(parser)
+    _add_staging_flags(parser, batch="images that go through the encoder in one call")
     _add_common_flags(parser)
 
 
-def _add_staging_flags(parser: argparse.ArgumentParser) -> None:
+def _add_staging_flags(parser: argparse.ArgumentParser, batch: str) -> None:
     staging = parser.add_argument_group("how the work is cut, and where datasets are kept")
     staging.add_argument(
         "--data_dir",
@@ -234,14 +245,15 @@ def _add_staging_flags(parser: argparse.ArgumentParser) -> None:
         type=_count(1),
         default=DEFAULT_BATCH_SIZE,
         metavar="N",
-        help="images that go through the encoder in one call, and images a row group of staged "
-        "Parquet (default: %(default)s)",
+        help=f"{batch} (default: %(default)s)",
     )
 
 
 def _add_common_flags(parser: argparse.ArgumentParser) -> None:
     talk = parser.add_argument_group("what is said")
-    talk.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    talk.add_argument(
+        "--quiet", action="store_true", help="no progress, summary or notes; errors only"
+    )
     talk.add_argument(
         "--debug", action="store_true", help="Beam's log lines, and the traceback of an error"
     )
@@ -318,12 +330,12 @@ def _check_beam_flags(flags: Sequence[str]) -> None:
     for argument in unknown:
         flag = argument.partition("=")[0]
         close = difflib.get_close_matches(flag, _flag_names(ours), n=1, cutoff=0.75)
+        if not flag.startswith("-") and Path(argument).exists():
+            raise UsageError(f"{argument} stands alone: give files by --input, a glob in quotes")
         if close or not runner.startswith(_RUNNERS_WITH_FLAGS_OF_THEIR_OWN):
             close += difflib.get_close_matches(flag, _flag_names(parser), n=1, cutoff=0.75)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise UsageError(
-                f"there is no flag {flag}{hint}; see `python -m beam_job compress --help`"
-            )
+            raise UsageError(f"there is no flag {flag}{hint}; see `{_program()} compress --help`")
     names = {name.lower() for name in StandardOptions.KNOWN_RUNNER_NAMES}
     if "." not in runner and not {runner, f"{runner}runner"} & names:
         raise UsageError(
@@ -358,4 +370,4 @@ def _beam_parser() -> argparse.ArgumentParser:
 def check_no_flags(flags: Sequence[str]) -> None:
     """Raises UsageError where a command that runs no pipeline is given flags for one."""
     if flags:
-        raise UsageError(f"there is no flag {flags[0]}; see `python -m beam_job stage --help`")
+        raise UsageError(f"there is no flag {flags[0]}; see `{_program()} stage --help`")

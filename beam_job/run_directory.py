@@ -106,6 +106,7 @@ def complete(
         raise InputError(too_many_rejects(ordered, run.max_rejects))
     check_counts(run.staged, sizes)
     check_files(run.shards, files)
+    sizes = {split: sizes[split] for split in run.staged}  # In the order of the dataset.
     sources = with_checksums(run.sources, dict(checksums))
     report = sizes_report(sizes, sources)
     documents = {SIZES: _json(report)}

@@ -65,6 +65,8 @@ def test_one_worker_and_two_processes_write_the_same(tmp_path, emnist_data, capf
     assert one.drop(columns="latent").equals(other.drop(columns="latent"))
     np.testing.assert_allclose(latents(tmp_path / "one"), latents(tmp_path / "two"), atol=1e-6)
     assert list(tree(tmp_path / "one")) == list(tree(tmp_path / "two"))
+    one, other = (json.loads((tmp_path / run / "sizes.json").read_text()) for run in ("one", "two"))
+    assert one == other
 
 
 def test_the_run_directory_is_what_its_manifest_says(sample):
@@ -121,6 +123,7 @@ def test_plan_says_what_would_be_done_and_does_nothing(tmp_path, capsys, idx_fil
     said = capsys.readouterr().out
     for fact in ("112,800 images", "88,435,200 bytes", "84.33837890625 MB", "7 shards"):
         assert fact in said
+    assert "about 0.7 GB to download" in said
     assert compress(f"--input={idx_file}", "--shard_size=16", *argv) == 0
     assert "train: 40 images, 31,360 bytes" in capsys.readouterr().out
     assert tree(tmp_path) == before

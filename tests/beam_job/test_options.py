@@ -50,6 +50,7 @@ def test_runners_with_flags_of_their_own_judge_those_themselves():
         (["--runner=NoSuchRunner"], "no runner NoSuchRunner"),
         (["--direct_num_workers=many"], "direct_num_workers"),
         (["stray"], "no flag stray"),
+        ([__file__], "stands alone: give files by --input"),
     ],
 )
 def test_a_flag_that_nobody_knows_is_refused(flags: list[str], said: str):
@@ -77,6 +78,13 @@ def test_wrong_use_is_one_line(argv: list[str], said: str):
     with pytest.raises(UsageError, match=said) as error:
         parse(argv)
     assert "\n" not in str(error.value)
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("emnist-latents ")
 
 
 def test_flags_come_behind_the_command():

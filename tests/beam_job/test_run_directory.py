@@ -1,7 +1,11 @@
+import json
+
 import pytest
 
-from beam_job.run_directory import check_counts, check_files
+from beam_job.publishing import Attempt
+from beam_job.run_directory import Run, check_counts, check_files, complete
 from transforms.errors import InputError, RunError
+from transforms.files import write_bytes
 from transforms.latents import LatentFile
 from transforms.sizes import Sizes
 
@@ -51,3 +55,29 @@ def test_each_shard_has_one_file():
 def test_files_do_not_share_image_ids():
     with pytest.raises(InputError, match="image_id 4 is in two places"):
         check_files({"train": 2}, [file("train", 0, 0, 4), file("train", 1, 4, 9)])
+
+
+def test_sizes_come_in_the_order_of_the_dataset_whatever_came_first(tmp_path):
+    attempt = Attempt(str(tmp_path / "out/_incomplete-1"), str(tmp_path / "out"))
+    parts = [file("train", 0, 0, 8), file("test", 0, 0, 8)]
+    written = [
+        part._replace(sha256=write_bytes(f"{attempt.folder}/{part.path}", b"x").sha256)
+        for part in parts
+    ]
+    run = Run(
+        attempt=attempt,
+        dataset="d",
+        fingerprint="f",
+        sources=(),
+        staged={"train": 9, "test": 9},
+        shards={"train": 1, "test": 1},
+        model={},
+        flags={"overwrite": False},
+        max_rejects=0,
+        warnings=(),
+    )
+    counted = WHOLE._replace(images_rejected=0)
+    complete(run, written, {"test": counted, "train": counted}, [], {})
+    sizes = json.loads((tmp_path / "out/sizes.json").read_text())
+    assert list(sizes["splits"]) == ["train", "test"]
+    assert not (tmp_path / "out/_incomplete-1").exists()
