@@ -292,7 +292,7 @@ def _split_plan(options: CompressOptions, split: str, images: int) -> str:
     more = " ..." if len(keys) > 1 else ""
     return (
         f"split     {split}: {images:,} images, {images * PIXELS:,} bytes as uint8 "
-        f"({images * PIXELS / MEGABYTE:.14g} MB), in {len(keys)} shards of {options.shard_size:,} "
+        f"({images * PIXELS / MEGABYTE!r} MB), in {len(keys)} shards of {options.shard_size:,} "
         f"and batches of {options.batch_size:,}, to latents/{keys[0].name}.parquet{more}"
     )
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from beam_job import __version__
 from beam_job.datasets import Source
 from beam_job.load_emnist import load_emnist
 from beam_job.options import EMNIST_NAMES
@@ -28,7 +29,7 @@ from transforms.errors import InputError
 from transforms.images import SIDE
 
 # NIST has been seen to answer 403 to urllib's own name.
-_USER_AGENT = "emnist-latents (https://pypi.org/project/emnist-latents)"
+_USER_AGENT = f"emnist-latents/{__version__}"
 _TIMEOUT_SECONDS = 60
 _CHUNK_BYTES = 1 << 20
 _ARCHIVE_NAME = "emnist_matlab.npz"

@@ -97,7 +97,7 @@ def _cell(value: float | None, kind: str) -> str:
     if kind == "bytes":
         return f"{value:,} B"
     if kind == "megabytes":
-        return f"{value:.14g} MB"
+        return f"{value!r} MB"  # Exact, as the reference prints it.
     return f"{value:.2f} : 1" if kind == "ratio" else f"{value:,}"
 
 
