@@ -33,7 +33,7 @@ from beam_job.options import (
     StageOptions,
     beam_options,
 )
-from beam_job.pipelines import is_local, run_to_end
+from beam_job.pipelines import has_worker_processes, is_local, run_to_end
 from beam_job.progress import Progress, tick
 from beam_job.report import MEGABYTE, terminal_table
 from beam_job.run_directory import Run
@@ -145,7 +145,8 @@ def _run_pipeline(
     if not is_local(pipeline_options):
         run_to_end(build_pipeline(options, pipeline_options, planned, shards, characters))
         return
-    held_back = contextlib.nullcontext() if options.debug else worker_processes_held_back()
+    loud = has_worker_processes(pipeline_options) and not options.debug
+    held_back = worker_processes_held_back() if loud else contextlib.nullcontext()
     total = sum(planned.staged.values())
     with held_back, Progress(total, quiet=options.quiet) as progress:
         run_to_end(

@@ -3,7 +3,11 @@
 import re
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    StandardOptions,
+)
 from apache_beam.runners.runner import PipelineState
 
 from beam_job.options import LOCAL_RUNNER
@@ -17,6 +21,11 @@ _LOCAL_RUNNERS = (LOCAL_RUNNER.lower(), "directrunner", "direct", "switchingdire
 def is_local(options: PipelineOptions) -> bool:
     """Whether the pipeline runs on this machine, and this process waits for it."""
     return str(options.view_as(StandardOptions).runner).lower() in _LOCAL_RUNNERS
+
+
+def has_worker_processes(options: PipelineOptions) -> bool:
+    """Whether a local runner starts processes, which share this one's stderr."""
+    return bool(options.view_as(DirectOptions).direct_running_mode == "multi_processing")
 
 
 def run_to_end(pipeline: beam.Pipeline) -> None:
