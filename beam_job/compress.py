@@ -32,6 +32,7 @@ from beam_job.options import (
     CompressOptions,
     StageOptions,
     beam_options,
+    without_secrets,
 )
 from beam_job.pipelines import has_worker_processes, is_local, run_to_end
 from beam_job.progress import Progress, tick
@@ -89,7 +90,7 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
             staged=dataset.rows,
             shards={shard.key.split: shard.key.of for shard in shards},
             model=_model_facts(encoder),
-            flags={**vars(options), "beam": list(beam_flags)},
+            flags={**vars(options), "beam": without_secrets(beam_flags)},
             max_rejects=options.max_rejects,
             warnings=() if encoder.trained else (UNTRAINED_WARNING,),
         )

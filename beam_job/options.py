@@ -8,6 +8,7 @@ has a `--labels` of its own (for Google Cloud, where `--label` says the same).
 import argparse
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ ARCHIVE_URL = "https://biometrics.nist.gov/cs_links/EMNIST/matlab.zip"
 LOCAL_RUNNER = "FnApiRunner"
 """Beam's local runner in Python; DirectRunner tries to download Prism first."""
 
+_SECRET = re.compile("secret|password|token|access_key|credential", re.IGNORECASE)
 _RUNNERS_WITH_FLAGS_OF_THEIR_OWN = ("flink", "spark", "portable", "prism")
 
 
@@ -365,6 +367,18 @@ def _beam_parser() -> argparse.ArgumentParser:
         if "_add_argparse_args" in declared.__dict__:
             declared._add_argparse_args(parser)  # noqa: SLF001  # Where Beam has flags declared.
     return parser
+
+
+def without_secrets(flags: Sequence[str]) -> list[str]:
+    """The flags fit to be written down: the values of keys, passwords and tokens are left out."""
+    shown: list[str] = []
+    hide_next = False
+    for flag in flags:
+        name, equals, _ = flag.partition("=")
+        is_secret = name.startswith("-") and _SECRET.search(name) is not None
+        shown.append(f"{name}=..." if is_secret and equals else "..." if hide_next else flag)
+        hide_next = is_secret and not equals
+    return shown
 
 
 def check_no_flags(flags: Sequence[str]) -> None:
