@@ -63,15 +63,13 @@ def files_dataset(pattern: str, labels_pattern: str | None, orientation: str) ->
     Files of one split follow each other in the order of their names. Raises InputError where a
     file is not what it should be.
     """
-    paths = _matched(pattern, "--input")
-    if labels_pattern is None:
-        labels: Sequence[str | None] = [None] * len(paths)
-    else:
-        labels = _matched(labels_pattern, "--labels")
-    paths = _without_label_files(paths)
+    paths = _without_label_files(_matched(pattern, "--input"))
+    labels: Sequence[str | None]
     if labels_pattern is None:
         labels = [_labels_beside(path) for path in paths]
-    elif len(labels) != len(paths):
+    else:
+        labels = _matched(labels_pattern, "--labels")
+    if len(labels) != len(paths):
         raise InputError(
             f"--labels={labels_pattern} matches {_files(len(labels))} and --input={pattern} "
             f"{_files(len(paths))}: give one file of labels for each file of images"

@@ -35,6 +35,11 @@ class Attempt(NamedTuple):
     output: str
     made: tuple[str, ...] = ()
 
+    @property
+    def run_id(self) -> str:
+        """What tells this attempt from every other."""
+        return self.folder.rpartition(ATTEMPT_PREFIX)[2]
+
 
 def child(folder: str, name: str) -> str:
     """The path of what lies below a folder by a name with forward slashes."""

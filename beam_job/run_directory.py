@@ -104,6 +104,8 @@ def complete(
     if len(rejects) > run.max_rejects:
         ordered = sorted(rejects, key=lambda reject: (reject.split, reject.image_id))
         raise InputError(too_many_rejects(ordered, run.max_rejects))
+    if _is_published(run):
+        return
     check_counts(run.staged, sizes)
     check_files(run.shards, files)
     sizes = {split: sizes[split] for split in run.staged}  # In the order of the dataset.
@@ -118,13 +120,21 @@ def complete(
     for name, content in documents.items():
         facts[name] = write_bytes(publishing.child(run.attempt.folder, name), content)
         manifest["files"].append({"path": name, **facts[name]._asdict()})
-    if not run.flags["overwrite"] and _is_run(run.attempt.output):
-        raise InputError(
-            f"--output={run.attempt.output} was filled by another run while this one worked, and "
-            "that one stays: give another folder, or --overwrite"
-        )
-    publishing.remove_other_attempts(run.attempt)
+    if run.flags["overwrite"]:
+        publishing.remove_other_attempts(run.attempt)
     publishing.publish(run.attempt, facts, MANIFEST, _json(manifest), owned=("latents", "rejects"))
+
+
+def _is_published(run: Run) -> bool:
+    """Whether a runner does again what had been done; InputError if another run was faster."""
+    if run.flags["overwrite"] or not _is_run(run.attempt.output):
+        return False
+    if read_json(run.attempt.output, MANIFEST).get("run_id") == run.attempt.run_id:
+        return True
+    raise InputError(
+        f"--output={run.attempt.output} was filled by another run while this one worked, and that "
+        "one stays: give another folder, or --overwrite"
+    )
 
 
 def check_counts(staged: Mapping[str, int], sizes: Mapping[str, Sizes]) -> None:
@@ -184,6 +194,7 @@ def _manifest(
     return {
         "format": _FORMAT,
         "format_version": 1,
+        "run_id": run.attempt.run_id,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "warnings": list(run.warnings),
         "dataset": {

@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from beam_job.publishing import Attempt
 from beam_job.run_directory import Run, check_counts, check_files, complete
+from tests.conftest import tree
 from transforms.errors import InputError, RunError
 from transforms.files import write_bytes
 from transforms.latents import LatentFile
@@ -81,3 +83,11 @@ def test_sizes_come_in_the_order_of_the_dataset_whatever_came_first(tmp_path):
     sizes = json.loads((tmp_path / "out/sizes.json").read_text())
     assert list(sizes["splits"]) == ["train", "test"]
     assert not (tmp_path / "out/_incomplete-1").exists()
+
+    # A runner may do the last step again; another run may not come after it.
+    before = tree(tmp_path / "out")
+    complete(run, written, {"test": counted, "train": counted}, [], {})
+    assert tree(tmp_path / "out") == before
+    late = replace(run, attempt=attempt._replace(folder=str(tmp_path / "out/_incomplete-2")))
+    with pytest.raises(InputError, match="filled by another run"):
+        complete(late, written, {"test": counted, "train": counted}, [], {})
