@@ -19,7 +19,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_job.datasets import CHARACTERS, Dataset, ImageFile, Source
 from transforms.errors import InputError
-from transforms.files import file_bytes, list_files, open_binary
+from transforms.files import file_bytes, is_local, list_files, open_binary
 from transforms.images import (
     IMAGE_COLUMN,
     IMAGE_ID_COLUMN,
@@ -126,7 +126,7 @@ def _matched(pattern: str, flag: str) -> list[str]:
 
 
 def _is_local_folder(path: str) -> bool:
-    return FileSystems.get_scheme(path) is None and Path(path).is_dir()
+    return is_local(path) and Path(path).is_dir()
 
 
 def _files(count: int) -> str:
