@@ -13,17 +13,22 @@ REQUIRED = [
     "extra-keras-datasets>=1.2,<2",
     "jinja2>=3.0,<4",
     "keras>=3.12,<4",
+    "matplotlib>=3.8,<4",
     "numpy>=1.26,<2.5",
     "pillow>=12.1.1,<13",
-    "pyarrow>=14.0.1,<26",
+    "pyarrow>=16,<26",
     "scikit-learn>=1.3,<2",
     "tensorflow>=2.21,<3",
     "tqdm>=4.66,<5",
 ]
+EVALUATE = ["bjontegaard>=1.3,<2", "imagecodecs>=2025.3.30"]
 EXTRAS = {
+    "evaluate": EVALUATE,
     "gcp": ["apache-beam[gcp]>=2.77,<3"],
     "aws": ["apache-beam[aws]>=2.77,<3"],
     "dev": [
+        *EVALUATE,
+        "Hershey-Fonts>=2.1,<3",
         "duckdb>=1.1,<3",
         "hypothesis>=6.100,<7",
         "mypy>=1.18,<2",
@@ -43,7 +48,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.10,<3.14",
     packages=["beam_job", "transforms"],
-    package_data={"beam_job": ["py.typed", "*.jinja"], "transforms": ["py.typed"]},
+    package_data={"beam_job": ["py.typed", "*.jinja"], "transforms": ["py.typed", "pretrained/*"]},
     install_requires=REQUIRED,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["emnist-latents=beam_job.__main__:main"]},

@@ -6,6 +6,8 @@ Exit status: 0 done, 1 the run failed, 2 wrong use or input, 130 interrupted.
 import gc
 import sys
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 from beam_job import options
 from beam_job.logs import set_up_logging
@@ -44,13 +46,35 @@ def _run(argv: list[str]) -> int:
     # Imported late: --help and a wrong flag need neither Beam nor NumPy. What is imported stays, so
     # looking for garbage in it is a waste; see transforms.autoencoder.import_keras.
     gc.disable()
-    from beam_job import compress, stage
-
+    command = _command(settings)
     gc.enable()
+    return command(settings, beam_flags)
+
+
+def _command(settings: options.Options) -> Callable[[Any, list[str]], int]:
+    """What runs a command; only what it needs is imported."""
     if isinstance(settings, options.StageOptions):
-        options.check_no_flags(beam_flags)
-        return stage.run(settings)
-    return compress.run(settings, beam_flags)
+        from beam_job import stage
+
+        return lambda settings, _: stage.run(settings)
+    if isinstance(settings, options.TrainOptions):
+        from transforms.autoencoder import import_keras
+
+        import_keras()  # Quietly, before the modules that are made of it.
+        from beam_job import train
+
+        return lambda settings, _: train.run(settings)
+    if isinstance(settings, options.EvaluateOptions):
+        from beam_job import evaluate
+
+        return lambda settings, _: evaluate.run(settings)
+    if isinstance(settings, options.ReconstructOptions):
+        from beam_job import reconstruct
+
+        return reconstruct.run
+    from beam_job import compress
+
+    return compress.run
 
 
 def _told(error: Exception) -> tuple[int, str]:

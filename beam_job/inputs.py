@@ -30,12 +30,10 @@ from transforms.images import (
     STAGED_IMAGE_TYPE,
     Segment,
 )
+from transforms.staged import STAGED_METADATA_KEY
 
 GZIP = "gzip"
 """The format of a segment that cannot be read from the middle, and so is staged first."""
-
-STAGED_METADATA_KEY = b"emnist_images"
-"""Where staged Parquet holds its dataset's name and characters, as JSON."""
 
 IDX_HEADER_BYTES = 16
 _IDX_LABELS_HEADER_BYTES = 8
@@ -436,6 +434,9 @@ def _numbered(facts: Sequence[_Facts]) -> list[ImageFile]:
 
 
 def _merged_characters(facts: Sequence[_Facts]) -> dict[int, str]:
+    """What the labels stand for; nothing where a file with labels does not say."""
+    if any(_has_labels(fact.segment) and not fact.characters for fact in facts):
+        return {}
     merged: dict[int, str] = {}
     for fact in facts:
         for label, character in fact.characters.items():
@@ -445,6 +446,10 @@ def _merged_characters(facts: Sequence[_Facts]) -> dict[int, str]:
                     f"{merged[label]!r} in a file before it: compress them apart"
                 )
     return merged
+
+
+def _has_labels(segment: Segment) -> bool:
+    return segment.labels is not None or segment.label_column is not None
 
 
 def _sources(facts: Sequence[_Facts]) -> Iterator[Source]:

@@ -7,13 +7,14 @@ has a `--labels` of its own (for Google Cloud, where `--label` says the same).
 
 import argparse
 import difflib
+import math
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from beam_job import __version__
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 EMNIST_NAMES = ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")
 DATASET_NAMES = ("sample", *EMNIST_NAMES)
+PIPELINE_COMMANDS = ("compress", "reconstruct")
+LATENT_DTYPES = ("float32", "float16", "int8")
+MIN_BITS, MAX_BITS = 4, 8
 ORIENTATIONS = ("auto", "upright", "transposed")
 
 DEFAULT_BATCH_SIZE = 1024
@@ -35,28 +39,36 @@ _SECRET = re.compile("secret|password|token|access_key|credential", re.IGNORECAS
 _RUNNERS_WITH_FLAGS_OF_THEIR_OWN = ("flink", "spark", "portable", "prism")
 
 
-@dataclass(frozen=True)
-class CompressOptions:
-    """What `compress` was told. Paths are local or anything Beam has a file system for."""
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """Which images. Paths are local or anything Beam has a file system for."""
 
-    output: str
     dataset: str | None
     input: str | None
     labels: str | None
     orientation: str
     data_dir: str
     archive_url: str
+    quiet: bool
+    debug: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressOptions(ImageOptions):
+    """What `compress` was told."""
+
+    output: str
     model: str | None
+    latent_dtype: str
+    latent_bits: int
     batch_size: int
     shard_size: int
     max_rejects: int
     overwrite: bool
     plan: bool
-    quiet: bool
-    debug: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StageOptions:
     """What `stage` was told."""
 
@@ -69,6 +81,49 @@ class StageOptions:
     debug: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(ImageOptions):
+    """What `train` was told."""
+
+    output: str
+    initial_model: str | None
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    latent_noise: float
+    compactness: float
+    augmentation: float
+    seed: int
+    overwrite: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructOptions:
+    """What `reconstruct` was told. originals: where they are, if they are at hand."""
+
+    input: str
+    output: str
+    model: str | None
+    originals: ImageOptions | None
+    batch_size: int
+    overwrite: bool
+    quiet: bool
+    debug: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(ImageOptions):
+    """What `evaluate` was told. max_images: how many held-out images are measured at most."""
+
+    output: str
+    model: str | None
+    max_images: int
+    overwrite: bool
+
+
+Options = CompressOptions | StageOptions | TrainOptions | ReconstructOptions | EvaluateOptions
+
+
 class UsageError(Exception):
     """The command line is wrong; the message is one line."""
 
@@ -78,7 +133,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see `{self.prog} --help`")
 
 
-def parse(argv: Sequence[str]) -> tuple[CompressOptions | StageOptions, list[str]]:
+def parse(argv: Sequence[str]) -> tuple[Options, list[str]]:
     """The command's options, and the flags that are left for Beam.
 
     Raises UsageError for a flag or value that is wrong, SystemExit(0) after `--help`.
@@ -92,17 +147,55 @@ def parse(argv: Sequence[str]) -> tuple[CompressOptions | StageOptions, list[str
     namespace, beam_flags = parser.parse_known_args(argv)
     settings = vars(namespace)
     command = settings.pop("command")
+    if command not in PIPELINE_COMMANDS and beam_flags:
+        raise UsageError(f"there is no flag {beam_flags[0]}; see `{_program()} {command} --help`")
     if command == "stage":
         return StageOptions(**settings), beam_flags
+    if command == "reconstruct":
+        return _reconstruct_options(settings), beam_flags
+    _check_images(command, settings)
+    if command == "train":
+        return TrainOptions(**settings), beam_flags
+    if command == "evaluate":
+        return EvaluateOptions(**settings), beam_flags
+    return _compress_options(settings), beam_flags
+
+
+def _check_images(command: str, settings: dict[str, Any]) -> None:
     if (settings["dataset"] is None) == (settings["input"] is None):
         raise UsageError(
             "give either --dataset=NAME or --input=FILE_OR_GLOB, one of the two; "
-            f"see `{_program()} compress --help`"
+            f"see `{_program()} {command} --help`"
         )
     for name in ("labels", "orientation"):
         if settings["dataset"] is not None and settings[name] not in (None, "auto"):
             raise UsageError(f"--{name} goes with --input: a --dataset knows its own")
-    return CompressOptions(**settings), beam_flags
+
+
+def _compress_options(settings: dict[str, Any]) -> CompressOptions:
+    bits = settings["latent_bits"]
+    if bits is not None and settings["latent_dtype"] != "int8":
+        raise UsageError("--latent_bits goes with --latent_dtype=int8: other types keep all bits")
+    return CompressOptions(**{**settings, "latent_bits": MAX_BITS if bits is None else bits})
+
+
+def _reconstruct_options(settings: dict[str, Any]) -> ReconstructOptions:
+    originals = settings.pop("originals")
+    where = {name: settings.pop(name) for name in ("labels", "orientation", "archive_url")}
+    where["data_dir"] = settings.pop("data_dir")
+    if originals is None:
+        if where["labels"] is not None or where["orientation"] != "auto":
+            raise UsageError("--labels and --orientation go with --originals=FILE_OR_GLOB")
+        return ReconstructOptions(**settings, originals=None)
+    is_dataset = originals in DATASET_NAMES
+    images = {
+        "dataset": originals if is_dataset else None,
+        "input": None if is_dataset else _path(originals),
+        **where,
+    }
+    _check_images("reconstruct", images)
+    said = {name: settings[name] for name in ("quiet", "debug")}
+    return ReconstructOptions(**settings, originals=ImageOptions(**images, **said))
 
 
 def _program() -> str:
@@ -131,6 +224,35 @@ def _command_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_compress_flags(compress)
+    reconstruct = commands.add_parser(
+        "reconstruct",
+        help="decode a run's latents to images, and measure them against the originals",
+        description="Decodes the latents of a run directory to images, in the columns of staged "
+        "ones, and measures what was lost where the originals are at hand.",
+        epilog="Beam's own flags are taken as compress takes them.",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_reconstruct_flags(reconstruct)
+    train = commands.add_parser(
+        "train",
+        help="fit encoder and decoder to a dataset",
+        description="Fits encoder and decoder to a dataset, and writes a model directory for "
+        "--model. The test split is held out where there is a train split beside it, else every "
+        "tenth image. The same command goes on with a training that was interrupted.",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_train_flags(train)
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a model's rate and distortion beside real codecs",
+        description="Measures rate and distortion on images that are held out as `train` holds "
+        "them out, beside PNG, WebP, AVIF, JPEG XL, JPEG, gzip, zstd and PCA.",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_evaluate_flags(evaluate)
     stage = commands.add_parser(
         "stage",
         help="bring a dataset to --data_dir as sharded Parquet",
@@ -140,7 +262,9 @@ def _command_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     stage.add_argument("--dataset", required=True, type=_dataset, metavar="NAME", help=_DATASET)
-    _add_staging_flags(stage, batch="images a row group of staged Parquet")
+    staging = _add_staging_flags(stage)
+    _add_shard_size(staging)
+    _add_batch_size(staging, "images a row group of staged Parquet")
     _add_common_flags(stage)
     return parser
 
@@ -159,29 +283,7 @@ _DATASET = (
 
 def _add_compress_flags(parser: argparse.ArgumentParser) -> None:
     source = parser.add_argument_group("what to compress (one of --dataset and --input)")
-    source.add_argument("--dataset", type=_dataset, metavar="NAME", help=_DATASET)
-    source.add_argument(
-        "--input",
-        type=_path,
-        metavar="FILE_OR_GLOB",
-        help="a file, or a quoted glob of files, of 28x28 uint8 images: IDX (raw or gzip), .npy, "
-        "staged Parquet, or Parquet of PNG or JPEG as Hugging Face has it; what a file is, is read "
-        "from its content",
-    )
-    source.add_argument(
-        "--labels",
-        type=_path,
-        metavar="FILE_OR_GLOB",
-        help="labels (IDX or .npy) of the --input files, in the same order; default: those next "
-        "to an IDX file by NIST's naming (...-labels-idx1-ubyte), else none",
-    )
-    source.add_argument(
-        "--orientation",
-        choices=ORIENTATIONS,
-        default="auto",
-        help="how the --input images lie; auto: transposed for IDX files called emnist-*, as "
-        "NIST's are, else upright (default: auto)",
-    )
+    _add_image_flags(source)
     source.add_argument(
         "--max_rejects",
         type=_count(0),
@@ -191,34 +293,198 @@ def _add_compress_flags(parser: argparse.ArgumentParser) -> None:
         "(default: 0)",
     )
     result = parser.add_argument_group("what comes out")
-    result.add_argument(
-        "--output",
-        type=_folder,
-        required=True,
-        metavar="DIR",
-        help="the run directory to write (required)",
-    )
-    result.add_argument(
-        "--overwrite", action="store_true", help="replace a run that is in --output, whole"
-    )
+    _add_output(result, "the run directory to write (required)", "a run")
     result.add_argument(
         "--plan",
         action="store_true",
         help="say what would be done (shards, bytes, files, model), and do nothing",
     )
-    encoder = parser.add_argument_group("the encoder")
+    encoder = parser.add_argument_group("the encoder, and how its latents are stored")
     encoder.add_argument(
         "--model",
         type=_path,
-        metavar="FILE",
-        help="a .keras file that maps (28, 28, 1) to (N,); default: the reference encoder with "
-        "fixed-seed weights, untrained",
+        metavar="DIR_OR_FILE",
+        help="a model directory that train wrote, or a .keras file that maps (28, 28, 1) to (N,); "
+        "default: the model that comes with the package",
     )
-    _add_staging_flags(parser, batch="images that go through the encoder in one call")
+    encoder.add_argument(
+        "--latent_dtype",
+        choices=LATENT_DTYPES,
+        default=LATENT_DTYPES[0],
+        help="int8: a byte a value, with a scale and an offset for each dimension, as train "
+        "calibrated them (default: %(default)s)",
+    )
+    encoder.add_argument(
+        "--latent_bits",
+        type=_count(MIN_BITS, MAX_BITS),
+        metavar="N",
+        help=f"with int8: {MIN_BITS} to {MAX_BITS}; fewer levels make smaller files "
+        f"(default: {MAX_BITS})",
+    )
+    staging = _add_staging_flags(parser)
+    _add_shard_size(staging)
+    _add_batch_size(staging, "images that go through the encoder in one call")
     _add_common_flags(parser)
 
 
-def _add_staging_flags(parser: argparse.ArgumentParser, batch: str) -> None:
+def _add_reconstruct_flags(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_argument_group("what to decode")
+    source.add_argument(
+        "--input",
+        type=_path,
+        required=True,
+        metavar="RUN_DIR",
+        help="a run directory that compress wrote (required)",
+    )
+    source.add_argument(
+        "--model",
+        type=_path,
+        metavar="DIR",
+        help="the model directory that made the latents; default: the one that the run names",
+    )
+    _add_batch_size(source, "latents that go through the decoder in one call")
+    originals = parser.add_argument_group("the originals, to measure against")
+    originals.add_argument(
+        "--originals",
+        metavar="FILE_OR_DATASET",
+        help="the images that the run was made of: a dataset's name, or files as compress "
+        "--input takes them",
+    )
+    _add_file_flags(originals, "--originals")
+    _add_output(
+        parser.add_argument_group("what comes out"), "the folder to write (required)", "what"
+    )
+    _add_staging_flags(parser)
+    _add_common_flags(parser)
+
+
+def _add_train_flags(parser: argparse.ArgumentParser) -> None:
+    _add_image_flags(parser.add_argument_group("what to train on (one of --dataset and --input)"))
+    _add_output(
+        parser.add_argument_group("what comes out"),
+        "the model directory to write (required)",
+        "a model, or a training with other flags that was interrupted,",
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--initial_model",
+        type=_path,
+        metavar="DIR",
+        help="a model directory whose weights to start from, or pretrained for the one that comes "
+        "with the package; default: random weights",
+    )
+    how.add_argument(
+        "--epochs",
+        type=_count(1),
+        default=50,
+        metavar="N",
+        help="passes over the images (default: %(default)s)",
+    )
+    _add_batch_size(how, "images a step", 128)
+    how.add_argument(
+        "--learning_rate",
+        type=_number(0.0, 1.0),
+        default=0.01,
+        metavar="X",
+        help="at its peak; it warms up, and falls along a cosine (default: %(default)s)",
+    )
+    how.add_argument(
+        "--latent_noise",
+        type=_number(-1e-9, 1.0),
+        default=0.04,
+        metavar="X",
+        help="noise on the latents in training, as a share of their range, so that they bear "
+        "--latent_bits (default: %(default)s)",
+    )
+    how.add_argument(
+        "--compactness",
+        type=_number(-1e-9, 10.0),
+        default=0.01,
+        metavar="X",
+        help="penalty on latents that lie far out, for the same end (default: %(default)s)",
+    )
+    how.add_argument(
+        "--augmentation",
+        type=_number(-1e-9, 2.0),
+        default=0.7,
+        metavar="X",
+        help="slant, size, place and stroke width of images vary by this, 1 for as much as "
+        "handwriting does (default: %(default)s)",
+    )
+    how.add_argument(
+        "--seed",
+        type=_count(0),
+        default=0,
+        metavar="N",
+        help="of everything that is drawn at random (default: %(default)s)",
+    )
+    _add_staging_flags(parser)
+    _add_common_flags(parser)
+
+
+def _add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
+    _add_image_flags(parser.add_argument_group("what to measure on (one of --dataset and --input)"))
+    parser.add_argument(
+        "--model",
+        type=_path,
+        metavar="DIR",
+        help="a model directory that train wrote; default: the model that comes with the package",
+    )
+    parser.add_argument(
+        "--max_images",
+        type=_count(1),
+        default=2000,
+        metavar="N",
+        help="how many held-out images are measured at most, evenly spread (default: %(default)s)",
+    )
+    _add_output(
+        parser.add_argument_group("what comes out"), "the folder to write (required)", "what"
+    )
+    _add_staging_flags(parser)
+    _add_common_flags(parser)
+
+
+_Group = argparse._ArgumentGroup  # noqa: SLF001  # argparse has no public name for it.
+
+
+def _add_image_flags(group: _Group) -> None:
+    group.add_argument("--dataset", type=_dataset, metavar="NAME", help=_DATASET)
+    group.add_argument(
+        "--input",
+        type=_path,
+        metavar="FILE_OR_GLOB",
+        help="a file, or a quoted glob of files, of 28x28 uint8 images: IDX (raw or gzip), .npy, "
+        "staged Parquet, or Parquet of PNG or JPEG as Hugging Face has it; what a file is, is read "
+        "from its content",
+    )
+    _add_file_flags(group, "--input")
+
+
+def _add_file_flags(group: _Group, files: str) -> None:
+    group.add_argument(
+        "--labels",
+        type=_path,
+        metavar="FILE_OR_GLOB",
+        help=f"labels (IDX or .npy) of the {files} files, in the same order; default: those next "
+        "to an IDX file by NIST's naming (...-labels-idx1-ubyte), else none",
+    )
+    group.add_argument(
+        "--orientation",
+        choices=ORIENTATIONS,
+        default="auto",
+        help=f"how the {files} images lie; auto: transposed for IDX files called emnist-*, as "
+        "NIST's are, else upright (default: auto)",
+    )
+
+
+def _add_output(group: _Group, what: str, replaced: str) -> None:
+    group.add_argument("--output", type=_folder, required=True, metavar="DIR", help=what)
+    group.add_argument(
+        "--overwrite", action="store_true", help=f"replace {replaced} that is in --output, whole"
+    )
+
+
+def _add_staging_flags(parser: argparse.ArgumentParser) -> _Group:
     staging = parser.add_argument_group("how the work is cut, and where datasets are kept")
     staging.add_argument(
         "--data_dir",
@@ -234,7 +500,11 @@ def _add_staging_flags(parser: argparse.ArgumentParser, batch: str) -> None:
         help="where EMNIST's matlab.zip is fetched from if the Keras cache lacks it (default: "
         "%(default)s)",
     )
-    staging.add_argument(
+    return staging
+
+
+def _add_shard_size(group: _Group) -> None:
+    group.add_argument(
         "--shard_size",
         type=_count(1),
         default=DEFAULT_SHARD_SIZE,
@@ -242,12 +512,15 @@ def _add_staging_flags(parser: argparse.ArgumentParser, batch: str) -> None:
         help="images a shard; a shard is the unit of parallel work and becomes one file (default: "
         "%(default)s)",
     )
-    staging.add_argument(
+
+
+def _add_batch_size(group: _Group, what: str, default: int = DEFAULT_BATCH_SIZE) -> None:
+    group.add_argument(
         "--batch_size",
         type=_count(1),
-        default=DEFAULT_BATCH_SIZE,
+        default=default,
         metavar="N",
-        help=f"{batch} (default: %(default)s)",
+        help=f"{what} (default: %(default)s)",
     )
 
 
@@ -284,13 +557,30 @@ def _folder(text: str) -> str:
     return _path(text)
 
 
-def _count(least: int) -> Callable[[str], int]:
-    """An argparse type: a whole number of at least `least`."""
+def _count(least: int, most: int | None = None) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least `least`, and at most `most`."""
+    expected = f"of at least {least}" if most is None else f"from {least} to {most}"
 
     def parsed(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        if not text.isdecimal() or not least <= int(text) <= (most or int(text)):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {expected}")
         return int(text)
+
+    return parsed
+
+
+def _number(above: float, most: float) -> Callable[[str], float]:
+    """An argparse type: a number above `above`, at most `most`."""
+
+    def parsed(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not above < value <= most:
+            least = "from 0 to" if above < 0 else f"above {above:g}, at most"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {least} {most:g}")
+        return value
 
     return parsed
 
@@ -327,8 +617,9 @@ def _check_beam_flags(flags: Sequence[str]) -> None:
     parser = _beam_parser()
     known, unknown = parser.parse_known_args(flags)
     runner = (known.runner or LOCAL_RUNNER).lower()
-    ours = argparse.ArgumentParser()
+    ours = argparse.ArgumentParser(conflict_handler="resolve")
     _add_compress_flags(ours)
+    _add_reconstruct_flags(ours)
     for argument in unknown:
         flag = argument.partition("=")[0]
         close = difflib.get_close_matches(flag, _flag_names(ours), n=1, cutoff=0.75)
@@ -379,9 +670,3 @@ def without_secrets(flags: Sequence[str]) -> list[str]:
         shown.append(f"{name}=..." if is_secret and equals else "..." if hide_next else flag)
         hide_next = is_secret and not equals
     return shown
-
-
-def check_no_flags(flags: Sequence[str]) -> None:
-    """Raises UsageError where a command that runs no pipeline is given flags for one."""
-    if flags:
-        raise UsageError(f"there is no flag {flags[0]}; see `{_program()} stage --help`")

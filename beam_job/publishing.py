@@ -46,6 +46,30 @@ def child(folder: str, name: str) -> str:
     return str(FileSystems.join(folder, *name.split("/")))
 
 
+def check_output(output: str, seal: str, kind: str, *, overwrite: bool) -> None:
+    """Raises InputError unless an output of this kind ("model") may be written there.
+
+    What an attempt that was killed left there is in nobody's way.
+    """
+    found = [path for path in list_files(child(output, "**")) if ATTEMPT_PREFIX not in path]
+    if found and child(output, seal) not in found:
+        raise InputError(f"--output={output} holds files that are no {kind}: give another folder")
+    if found and not overwrite:
+        raise InputError(
+            f"--output={output} holds a complete {kind} already: give another folder, or "
+            "--overwrite"
+        )
+
+
+def check_not_filled(attempt: Attempt, seal: str, *, overwrite: bool) -> None:
+    """Raises InputError if another attempt was faster, and is not to be replaced."""
+    if not overwrite and list_files(child(attempt.output, seal)):
+        raise InputError(
+            f"--output={attempt.output} was filled by another command while this one worked, and "
+            "that one stays: give another folder, or --overwrite"
+        )
+
+
 def begin(output: str, flag: str) -> Attempt:
     """Makes the folder of one attempt at writing `output`.
 

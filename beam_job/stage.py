@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from beam_job import publishing
@@ -30,34 +28,30 @@ from beam_job.emnist import Split, archive_source, emnist_splits, fetch_archive
 from beam_job.inputs import (
     GZIP,
     IDX_HEADER_BYTES,
-    STAGED_METADATA_KEY,
     GzipReader,
     check_file_system,
     check_length,
+    files_dataset,
 )
-from beam_job.options import DEFAULT_BATCH_SIZE, DEFAULT_SHARD_SIZE, EMNIST_NAMES, StageOptions
+from beam_job.options import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_SHARD_SIZE,
+    EMNIST_NAMES,
+    ImageOptions,
+    StageOptions,
+)
 from beam_job.sample import sample_splits
 from transforms.errors import InputError
 from transforms.files import FileFacts, write_bytes
 from transforms.images import (
-    IMAGE_COLUMN,
-    IMAGE_ID_COLUMN,
     LABEL_COLUMN,
     NO_LABEL,
     PIXELS,
-    STAGED_IMAGE_TYPE,
     Segment,
     ShardKey,
     upright,
 )
-
-_SCHEMA = pa.schema(
-    [
-        pa.field(IMAGE_ID_COLUMN, pa.int64(), nullable=False),
-        pa.field(LABEL_COLUMN, pa.uint8()),
-        pa.field(IMAGE_COLUMN, STAGED_IMAGE_TYPE, nullable=False),
-    ]
-)
+from transforms.staged import staged_bytes, staged_table
 
 
 def run(options: StageOptions) -> int:
@@ -69,6 +63,31 @@ def run(options: StageOptions) -> int:
         print(f"{options.dataset}: {counts} images in {len(dataset.files)} files")
         print(staged_folder(options.data_dir, options.dataset))
     return 0
+
+
+def known_dataset(images: ImageOptions) -> Dataset | None:
+    """The dataset as far as it can be known without staging it; None where it must be staged."""
+    if images.input is not None:
+        return files_dataset(images.input, images.labels, images.orientation)
+    return staged_dataset(images.data_dir, str(images.dataset))
+
+
+def open_dataset(images: ImageOptions) -> Dataset:
+    """The dataset that the options name, staged now where it has to be and is not."""
+    dataset = known_dataset(images)
+    if dataset is not None:
+        return dataset
+    # The staged files are there for every later run, so they are not cut by this one's sizes.
+    staging = StageOptions(
+        dataset=str(images.dataset),
+        data_dir=images.data_dir,
+        archive_url=images.archive_url,
+        shard_size=DEFAULT_SHARD_SIZE,
+        batch_size=DEFAULT_BATCH_SIZE,
+        quiet=images.quiet,
+        debug=images.debug,
+    )
+    return ensure_staged(str(images.dataset), staging)
 
 
 def ensure_staged(name: str, options: StageOptions) -> Dataset:
@@ -172,29 +191,11 @@ class _Writer:
     ) -> _StagedFile:
         """images: upright, uint8, 784 bytes each. labels: NO_LABEL where there is none."""
         name = f"images/{key.name}.parquet"
-        missing = labels == NO_LABEL
-        table = pa.Table.from_arrays(
-            [
-                pa.array(np.arange(first_image_id, first_image_id + key.rows)),
-                pa.array(np.where(missing, 0, labels).astype(np.uint8), mask=missing),
-                pa.Array.from_buffers(
-                    STAGED_IMAGE_TYPE, key.rows, [None, pa.py_buffer(images.tobytes())]
-                ),
-            ],
-            schema=_SCHEMA.with_metadata(
-                {STAGED_METADATA_KEY: json.dumps({"characters": dict(self.characters)})}
-            ),
+        image_ids = np.arange(first_image_id, first_image_id + key.rows)
+        content = staged_bytes(
+            staged_table(image_ids, labels, images), self.characters, self.batch_size
         )
-        sink = pa.BufferOutputStream()
-        pq.write_table(
-            table,
-            sink,
-            row_group_size=self.batch_size,
-            compression="zstd",
-            use_dictionary=[LABEL_COLUMN],
-            column_encoding={IMAGE_ID_COLUMN: "DELTA_BINARY_PACKED"},
-        )
-        facts = write_bytes(publishing.child(self.folder, name), sink.getvalue().to_pybytes())
+        facts = write_bytes(publishing.child(self.folder, name), content)
         return _StagedFile(name, key, first_image_id, facts)
 
 

@@ -15,6 +15,7 @@ from tests.nist import idx_images, idx_labels
 from transforms.autoencoder import import_keras
 
 RUNNER = "FnApiRunner"
+PRETRAINED = Path(__file__).parents[1] / "transforms/pretrained"
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +43,7 @@ def digits(emnist_data: Path) -> tuple[np.ndarray, np.ndarray]:
     return stored.swapaxes(1, 2), np.frombuffer(labels, np.uint8, offset=8)
 
 
-@pytest.fixture(scope="session")
-def keras_encoder():
+def notebook_encoder():
     """The reference encoder, built here a second time as the notebook has it, seeds 0 to 4."""
     keras = import_keras()
     seeded = [keras.initializers.GlorotUniform(seed=seed) for seed in range(5)]
@@ -56,6 +56,15 @@ def keras_encoder():
     x = keras.layers.Flatten()(x)
     latent = keras.layers.Dense(32, activation="relu", kernel_initializer=seeded[4])(x)
     return keras.Model(image, latent)
+
+
+@pytest.fixture(scope="session")
+def keras_encoder():
+    """The notebook's encoder with the weights that come with the package."""
+    model = notebook_encoder()
+    shipped = import_keras().models.load_model(PRETRAINED / "encoder.keras", compile=False)
+    model.set_weights(shipped.get_weights())
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -1,55 +1,55 @@
-"""The Keras encoder, and loading one from a file."""
+"""The Keras encoder and decoder, and loading them from files without running what is in there."""
 
 import contextlib
 import gc
-import hashlib
+import io
+import json
 import os
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transforms.errors import InputError
 from transforms.files import read_bytes
 from transforms.images import SIDE
+from transforms.model_directory import Model
 
 if TYPE_CHECKING:
     import keras
 
 LATENT_SIZE = 32
-UNTRAINED_SEED = 0
-UNTRAINED = "untrained"
+
+_KERAS_MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
+_KERAS_MODULES = {
+    "builtins",
+    "keras",
+    "keras.constraints",
+    "keras.initializers",
+    "keras.layers",
+    "keras.losses",
+    "keras.metrics",
+    "keras.models",
+    "keras.optimizers",
+    "keras.optimizers.schedules",
+    "keras.regularizers",
+}
+_KERAS_PLUMBING = {("keras.src.models.functional", "Functional"), (None, "__keras_tensor__")}
+_CODE_CLASSES = {"Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer", "function"}
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """A Keras encoder and what identifies it.
-
-    name: the file it came from, or UNTRAINED. sha256: of the file; of the weights, layer by layer,
-    where there is no file. model maps float32 (n, 28, 28, 1) to (n, latent_size).
-    """
-
-    name: str
-    sha256: str
-    model: "keras.Model"
-
-    @property
-    def latent_size(self) -> int:
-        return int(self.model.output_shape[-1])
-
-    @property
-    def trained(self) -> bool:
-        return self.name != UNTRAINED
-
-
-def build_encoder(seed: int = UNTRAINED_SEED, latent_size: int = LATENT_SIZE) -> "keras.Model":
+def build_encoder(
+    seed: int = 0, latent_size: int = LATENT_SIZE, latent_bias: float = 0.0
+) -> "keras.Model":
     """The reference encoder, untrained: (28, 28, 1) in [0, 1] to `latent_size` float32.
 
     494,112 parameters at 32 latents. Each layer draws its initial weights from a seed of its own,
-    so that they are the same in every process.
+    so that they are the same in every process. latent_bias: where the latent's biases start;
+    above 0, its relu units start alive.
     """
     keras = import_keras()
     layers, initializers = keras.layers, keras.initializers
@@ -76,50 +76,136 @@ def build_encoder(seed: int = UNTRAINED_SEED, latent_size: int = LATENT_SIZE) ->
                 latent_size,
                 activation="relu",
                 kernel_initializer=initializers.GlorotUniform(seed=seed + 4),
+                bias_initializer=initializers.Constant(latent_bias),
             ),
         ],
         name="encoder",
     )
 
 
-def load_encoder(path: str | None) -> Encoder:
-    """The encoder in a `.keras` file, or the untrained one of UNTRAINED_SEED for None.
+def build_decoder(seed: int = 0, latent_size: int = LATENT_SIZE) -> "keras.Model":
+    """The decoder, untrained: `latent_size` float32 to (28, 28, 1) in [0, 1].
 
-    Raises InputError where the file is missing, is no Keras model that can be loaded safely, or
-    does not map (28, 28, 1) to (N,).
+    617,505 parameters at 32 latents. Two dense layers, then 7x7 to 14x14 to 28x28.
     """
-    if path is None:
-        model = build_encoder()
-        digest = hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights()))
-        return Encoder(UNTRAINED, digest.hexdigest(), model)
+    keras = import_keras()
+    layers, initializers = keras.layers, keras.initializers
+
+    def start(layer: int) -> dict[str, Any]:
+        return {"kernel_initializer": initializers.HeNormal(seed=seed + 100 + layer)}
+
+    same: dict[str, Any] = {"padding": "same", "activation": "relu"}
+    return keras.Sequential(
+        [
+            layers.Input((latent_size,)),
+            layers.Dense(256, activation="relu", **start(0)),
+            layers.Dense(7 * 7 * 32, activation="relu", **start(1)),
+            layers.Reshape((7, 7, 32)),
+            layers.Conv2D(128, 3, **same, **start(2)),
+            layers.Conv2DTranspose(64, 4, strides=2, **same, **start(3)),
+            layers.Conv2D(64, 3, **same, **start(4)),
+            layers.Conv2DTranspose(
+                1, 4, strides=2, padding="same", activation="sigmoid", **start(5)
+            ),
+        ],
+        name="decoder",
+    )
+
+
+def load_encoder(model: Model) -> "keras.Model":
+    """The encoder of a model: float32 (n, 28, 28, 1) in [0, 1] to float32 (n, latent_size).
+
+    Raises InputError where the file is missing, is another than the model's, is no Keras model
+    that can be loaded safely, or does not map (28, 28, 1) to (N,).
+    """
+    network = _load_keras(model.name, model.encoder, model.encoder_sha256)
+    _check_encoder(model.name, network)
+    return network
+
+
+def load_decoder(model: Model) -> "keras.Model":
+    """The decoder of a model: float32 (n, latent_size) to float32 (n, 28, 28, 1) in [0, 1].
+
+    Raises InputError as load_encoder does, and where the model has no decoder.
+    """
+    if model.decoder is None or model.decoder_sha256 is None:
+        raise InputError(
+            f"--model={model.name} is an encoder alone, and cannot decode: give the model "
+            "directory that train wrote"
+        )
+    network = _load_keras(model.name, model.decoder, model.decoder_sha256)
+    _check_decoder(model.name, network)
+    return network
+
+
+def _load_keras(name: str, path: str, expected_sha256: str) -> "keras.Model":
+    keras = import_keras()
     try:
         content = read_bytes(path)
     except OSError as error:
+        raise InputError(f"--model={name}: {path} cannot be read: put it back ({error})") from error
+    if sha256(content).hexdigest() != expected_sha256:
         raise InputError(
-            f"--model={path} cannot be read: give a .keras file that exists ({error})"
-        ) from error
-    model = _load_keras(path, content)
-    _check_model(path, model)
-    return Encoder(path, hashlib.sha256(content).hexdigest(), model)
-
-
-def _load_keras(path: str, content: bytes) -> "keras.Model":
-    keras = import_keras()
+            f"--model={name}: {path} is not what it was (its SHA-256 is another): put the right "
+            "one back, or train it again"
+        )
+    _check_is_harmless(name, path, content)
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder, "model.keras")  # Keras reads from the local disk only.
         local.write_bytes(content)
-        if not zipfile.is_zipfile(local):
-            raise InputError(f"--model={path} is no .keras file: save one with model.save()")
         try:
             return keras.saving.load_model(local, compile=False, safe_mode=True)
         except Exception as error:  # Keras raises whatever a layer's deserialisation raises.
             raise InputError(
-                f"--model={path} cannot be loaded as a Keras model ({_line(error)}): save one that "
-                "is made of Keras's own layers"
+                f"--model={name}: {path} cannot be loaded as a Keras model ({_line(error)}): save "
+                "one that is made of Keras's own layers"
             ) from error
 
 
-def _check_model(path: str, model: "keras.Model") -> None:
+def _check_is_harmless(name: str, path: str, content: bytes) -> None:
+    """Raises InputError unless a `.keras` file is made of Keras's own layers and plain weights.
+
+    Keras's safe mode refuses lambdas, but still imports whatever modules the file names; what it
+    was led to that way has had to be mended more than once (CVE-2025-1550, CVE-2025-8747).
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            extra = set(archive.namelist()) - _KERAS_MEMBERS
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"--model={name}: {path} is no .keras file ({_line(error)}): save one with model.save()"
+        ) from error
+    suspect = sorted(extra) or sorted(_foreign(config))
+    if suspect:
+        raise InputError(
+            f"--model={name}: {path} holds {suspect[0]}, which may run code: save a model that is "
+            "made of Keras's own layers alone"
+        )
+
+
+def _foreign(config: Any) -> Iterator[str]:
+    """What a model's configuration names that is not a layer, initializer, ... of Keras's own."""
+    if isinstance(config, list):
+        for part in config:
+            yield from _foreign(part)
+    elif isinstance(config, dict):
+        if "class_name" in config:
+            module, name = config.get("module"), config["class_name"]
+            is_own = (
+                module in _KERAS_MODULES
+                and not config.get("registered_name")
+                # Keras joins module and name, so a dot would lead out of the module.
+                and str(name).isidentifier()
+                and not str(name).startswith("__")
+            )
+            if (module, name) not in _KERAS_PLUMBING and (not is_own or name in _CODE_CLASSES):
+                yield f"{module}.{name}"
+        for part in config.values():
+            yield from _foreign(part)
+
+
+def _check_encoder(name: str, model: "keras.Model") -> None:
     """Encodes two black images: what comes out says more than what the model says of itself."""
     import numpy as np
 
@@ -128,7 +214,7 @@ def _check_model(path: str, model: "keras.Model") -> None:
     if [shape for shape, _ in inputs] != [(None, SIDE, SIDE, 1)]:
         shapes = ", ".join(str(shape) for shape, _ in inputs) or "nothing: it was never built"
         raise InputError(
-            f"--model={path} takes {shapes}; an encoder maps {takes} to (N,), for any number of "
+            f"--model={name} takes {shapes}; an encoder maps {takes} to (N,), for any number of "
             "images at once"
         )
     try:
@@ -136,14 +222,27 @@ def _check_model(path: str, model: "keras.Model") -> None:
         shape, dtype = tuple(latents.shape), str(np.asarray(latents).dtype)
     except Exception as error:  # Whatever its layers, or our reading of several outputs, raise.
         raise InputError(
-            f"--model={path} does not encode an image ({_line(error)}): an encoder maps {takes} "
+            f"--model={name} does not encode an image ({_line(error)}): an encoder maps {takes} "
             "to (N,)"
         ) from error
     if len(shape) != len(("image", "value")) or (inputs[0][1], dtype) != ("float32", "float32"):
         raise InputError(
-            f"--model={path} maps {inputs[0][1]} {takes} to {dtype} {shape[1:]}; an encoder maps "
+            f"--model={name} maps {inputs[0][1]} {takes} to {dtype} {shape[1:]}; an encoder maps "
             f"float32 {takes} to float32 (N,)"
         )
+
+
+def _check_decoder(name: str, model: "keras.Model") -> None:
+    takes, gives = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    if not _is_batch(takes, 2) or gives != (None, SIDE, SIDE, 1):
+        raise InputError(
+            f"--model={name}: its decoder maps {takes} to {gives}; a decoder maps (N,) to "
+            f"({SIDE}, {SIDE}, 1): train it again"
+        )
+
+
+def _is_batch(shape: Any, dimensions: int) -> bool:
+    return isinstance(shape, tuple) and len(shape) == dimensions and shape[0] is None
 
 
 def _line(error: Exception) -> str:

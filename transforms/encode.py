@@ -1,6 +1,7 @@
 """The encoder in the pipeline: Beam's RunInference over whole batches."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -13,31 +14,55 @@ from transforms.autoencoder import load_encoder
 from transforms.errors import RunError
 from transforms.images import SIDE, ImageBatch
 from transforms.latents import LatentBatch
+from transforms.model_directory import find_model
+from transforms.preprocess import normalize
 
 EncodeFn = Callable[[np.ndarray], np.ndarray]
 """float32 images (n, 28, 28, 1) in [0, 1] to float32 latents (n, latent_size)."""
+
+_CALL_IMAGES = 1024
+
+
+def encode_function(encoder: Any) -> EncodeFn:
+    """What runs a Keras encoder on any number of images, traced once."""
+    import tensorflow as tf
+
+    # One trace for every batch length, so that a short last batch costs no second one.
+    @tf.function(input_signature=[tf.TensorSpec((None, SIDE, SIDE, 1), tf.float32)])  # type: ignore[untyped-decorator]
+    def encode(images: Any) -> Any:
+        return encoder(images, training=False)
+
+    return lambda images: encode(images).numpy()
+
+
+def latents_of(encode: EncodeFn, pixels: np.ndarray) -> np.ndarray:
+    """Images uint8 (n, 784), any number of them, to float32 latents (n, latent_size)."""
+    images = pixels.reshape(-1, SIDE, SIDE, 1)
+    return np.concatenate(
+        [
+            encode(normalize(images[start : start + _CALL_IMAGES]))
+            for start in range(0, len(images), _CALL_IMAGES)
+        ]
+    )
 
 
 class KerasEncoderHandler(ModelHandler[ImageBatch, LatentBatch, EncodeFn]):
     """Loads a Keras encoder once a process and runs it on a whole ImageBatch at a time.
 
-    model_path: a `.keras` file on any of Beam's file systems; None for the untrained encoder.
+    model: a model directory or a `.keras` file, on any of Beam's file systems; None for the model
+    that comes with the package. sha256: what the encoder's file has to have, where it is known.
     """
 
-    def __init__(self, model_path: str | None = None) -> None:
+    def __init__(self, model: str | None = None, sha256: str | None = None) -> None:
         super().__init__()
-        self._model_path = model_path
+        self._model = model
+        self._sha256 = sha256
 
     def load_model(self) -> EncodeFn:
-        model = load_encoder(self._model_path).model
-        import tensorflow as tf
-
-        # One trace for every batch length, so that a short last batch costs no second one.
-        @tf.function(input_signature=[tf.TensorSpec((None, SIDE, SIDE, 1), tf.float32)])  # type: ignore[untyped-decorator]
-        def encode(images: Any) -> Any:
-            return model(images, training=False)
-
-        return lambda images: encode(images).numpy()
+        model = find_model(self._model)
+        if self._sha256 is not None:
+            model = replace(model, encoder_sha256=self._sha256)
+        return encode_function(load_encoder(model))
 
     def run_inference(  # type: ignore[override]  # The element is the batch.
         self,

@@ -18,6 +18,7 @@ from transforms.files import open_binary
 
 SIDE = 28
 PIXELS = SIDE * SIDE
+MAX_PIXEL = 255
 NO_LABEL = -1
 """Stands in a batch's labels where an image has none; null in Parquet."""
 MAX_LABEL = 255
@@ -91,6 +92,11 @@ class ImageBatch:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    def take(self, rows: np.ndarray) -> "ImageBatch":
+        """Some of its images, by position or mask, as a batch of their own."""
+        parts = (self.image_ids[rows], self.labels[rows], self.pixels[rows])
+        return ImageBatch(self.shard, len(parts[0]), *parts)
+
 
 class Reject(NamedTuple):
     """An image that could not be read: where it is, and why."""
@@ -157,6 +163,12 @@ def _read_segment(segment: Segment, split: str, batch_size: int) -> Iterator[_Ch
             f"{segment.path}: gone or damaged since the job was planned ({_first_line(error)}): "
             "put it back, or stage it again, and run it again"
         ) from error
+
+
+def label_array(labels: np.ndarray) -> pa.Array:
+    """Labels int16 (n,) as Parquet has them: uint8, null for NO_LABEL."""
+    missing = labels == NO_LABEL
+    return pa.array(np.where(missing, 0, labels).astype(np.uint8), mask=missing)
 
 
 def upright(pixels: np.ndarray) -> np.ndarray:

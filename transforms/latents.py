@@ -1,25 +1,21 @@
 """Latents in Parquet: the schema, and writing a file for each shard."""
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics.metric import Metrics
-from apache_beam.pvalue import PCollection, TaggedOutput
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.errors import RunError
-from transforms.files import write_bytes
-from transforms.images import IMAGE_ID_COLUMN, LABEL_COLUMN, NO_LABEL, ShardKey
+from transforms.images import IMAGE_ID_COLUMN, LABEL_COLUMN, ShardKey, label_array
+from transforms.shard_files import WriteShards
 
+LATENTS_FOLDER = "latents"
+CHARACTER_COLUMN = "character"
+LATENT_COLUMN = "latent"
 METADATA_KEY = b"emnist_latents"
 """Where a file's own metadata holds what made it, as JSON."""
 
@@ -32,14 +28,13 @@ METADATA_KEY = b"emnist_latents"
 #   BYTE_STREAM_SPLIT, DELTA image_ids, zstd 9          67.6  110.4
 #   BYTE_STREAM_SPLIT, DELTA image_ids, zstd 19         60.0  110.1  but 50 times as long to write
 # (`python -m benchmarks.parquet_encodings`).
-_PARQUET_OPTIONS: dict[str, Any] = {
-    "compression": "zstd",
-    "compression_level": 1,
-    "use_dictionary": ["label", "character"],
-    "column_encoding": {
-        "image_id": "DELTA_BINARY_PACKED",
-        "latent.list.element": "BYTE_STREAM_SPLIT",
-    },
+_PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
+_LATENT_ENCODINGS = {
+    "float": "BYTE_STREAM_SPLIT",
+    # BYTE_STREAM_SPLIT would take 10% less, but DuckDB cannot read it for this type.
+    "halffloat": "PLAIN",
+    # Whole numbers: what every reader can read, and at 8 and at 4 bits also the smallest.
+    "uint8": "DICTIONARY",
 }
 
 
@@ -48,7 +43,8 @@ class LatentBatch:
     """The latents of an ImageBatch, in order of image_id.
 
     rows: the rows of the shard that the batch accounts for, rejects among them. image_ids: int64
-    (n,). labels: int16 (n,), NO_LABEL where there is none. latents: float32 (n, latent_size).
+    (n,). labels: int16 (n,), NO_LABEL where there is none. latents: (n, latent_size), float32 as
+    they are encoded; float16 or uint8 once they are as they are stored.
     """
 
     shard: ShardKey
@@ -60,27 +56,20 @@ class LatentBatch:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-
-class LatentFile(NamedTuple):
-    """A Parquet file of latents as written. path: below the run directory; no ids if empty."""
-
-    path: str
-    split: str
-    rows: int
-    bytes: int
-    sha256: str
-    first_image_id: int | None
-    last_image_id: int | None
+    def take(self, rows: np.ndarray) -> "LatentBatch":
+        """Some of its latents, by position or mask, as a batch of their own."""
+        parts = (self.image_ids[rows], self.labels[rows], self.latents[rows])
+        return LatentBatch(self.shard, len(parts[0]), *parts)
 
 
-def latent_schema(latent_size: int) -> pa.Schema:
-    """The columns of a latents file; a fixed-size list of `latent_size` float32 an image."""
+def latent_schema(latent_size: int, value_type: pa.DataType) -> pa.Schema:
+    """The columns of a latents file; a fixed-size list of `latent_size` values an image."""
     return pa.schema(
         [
             pa.field(IMAGE_ID_COLUMN, pa.int64(), nullable=False),
             pa.field(LABEL_COLUMN, pa.uint8()),
-            pa.field("character", pa.string()),
-            pa.field("latent", pa.list_(pa.field("element", pa.float32()), latent_size)),
+            pa.field(CHARACTER_COLUMN, pa.string()),
+            pa.field(LATENT_COLUMN, pa.list_(pa.field("element", value_type), latent_size)),
         ]
     )
 
@@ -100,130 +89,69 @@ def latent_table(batches: Iterable[LatentBatch], characters: Mapping[int, str]) 
             f"split {parts[0].shard.split}: image_id {image_ids[position]} came through twice: "
             "run it again, and report it if it happens again"
         )
-    missing = labels == NO_LABEL
+    schema = latent_schema(latents.shape[1], pa.from_numpy_dtype(latents.dtype))
     return pa.Table.from_arrays(
         [
             pa.array(image_ids),
-            pa.array(np.where(missing, 0, labels).astype(np.uint8), mask=missing),
+            label_array(labels),
             pa.array([characters.get(label) for label in labels.tolist()], pa.string()),
             pa.FixedSizeListArray.from_arrays(
-                pa.array(latents.reshape(-1)), type=latent_schema(latents.shape[1])[3].type
+                pa.array(latents.reshape(-1)), type=schema.field(LATENT_COLUMN).type
             ),
         ],
-        schema=latent_schema(latents.shape[1]),
+        schema=schema,
     )
 
 
 def parquet_bytes(table: pa.Table, metadata: Mapping[str, Any]) -> bytes:
     """A Parquet file of latents, with `metadata` as JSON under METADATA_KEY; one row group."""
-    described = table.replace_schema_metadata(
-        {METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()}
-    )
+    values = table.schema.field(LATENT_COLUMN).type.value_type
     sink = pa.BufferOutputStream()
-    pq.write_table(described, sink, row_group_size=max(1, table.num_rows), **_PARQUET_OPTIONS)
+    with pq.ParquetWriter(sink, table.schema, **_parquet_options(values)) as writer:
+        writer.write_table(table, row_group_size=max(1, table.num_rows))
+        # As metadata of the schema it would be stored twice, the second time in base64.
+        writer.add_key_value_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
     content: bytes = sink.getvalue().to_pybytes()
     return content
 
 
-class WriteLatents(beam.PTransform):
-    """PCollection[LatentBatch] -> PCollection[LatentFile]: one Parquet file a shard.
+def _parquet_options(values: pa.DataType) -> dict[str, Any]:
+    encoding = _LATENT_ENCODINGS[str(values)]
+    leaf = f"{LATENT_COLUMN}.list.element"
+    as_dictionary = [LABEL_COLUMN, CHARACTER_COLUMN]
+    columns = {IMAGE_ID_COLUMN: "DELTA_BINARY_PACKED"}
+    if encoding == "DICTIONARY":
+        as_dictionary.append(leaf)
+    else:
+        columns[leaf] = encoding
+    return {**_PARQUET_OPTIONS, "use_dictionary": as_dictionary, "column_encoding": columns}
 
-    folder: the run directory (any of Beam's file systems). characters: what a label stands for.
-    metadata: goes into every file. Rows are ordered by image_id, and neither names nor rows
-    depend on how the work was spread.
 
-    A file is written as soon as all rows of its shard have come, so nothing waits for the end of
-    the job. Runners fuse reading to writing, so they come in one bundle; where a runner cuts
-    between them, the pieces of a shard are brought together by a GroupByKey first.
+@dataclass(frozen=True)
+class LatentFormat:
+    """Latents in the file of a shard. characters: what a label stands for; metadata: see above."""
+
+    characters: Mapping[int, str]
+    metadata: Mapping[str, Any]
+    folder: str = LATENTS_FOLDER
+
+    def table(self, batches: list[LatentBatch]) -> pa.Table:
+        """The rows of a shard, as latent_table has them."""
+        return latent_table(batches, self.characters)
+
+    def content(self, table: pa.Table) -> bytes:
+        """The file, as parquet_bytes has it."""
+        return parquet_bytes(table, self.metadata)
+
+
+class WriteLatents(WriteShards):
+    """PCollection[LatentBatch] -> PCollection[ShardFile]: one Parquet file a shard.
+
+    output: the run directory. characters: what a label stands for. metadata: goes into every
+    file. See WriteShards for when a file is written.
     """
 
     def __init__(
-        self, folder: str, characters: Mapping[int, str], metadata: Mapping[str, Any]
+        self, output: str, characters: Mapping[int, str], metadata: Mapping[str, Any]
     ) -> None:
-        super().__init__()
-        self._writer = _ShardWriter(folder, dict(characters), dict(metadata))
-
-    def expand(self, pcoll: PCollection[LatentBatch]) -> PCollection[LatentFile]:
-        outputs = pcoll | "WriteWholeShards" >> beam.ParDo(
-            _WriteWholeShards(self._writer)
-        ).with_outputs(_WriteWholeShards.PIECES, main="files")
-        joined = (
-            outputs[_WriteWholeShards.PIECES]
-            | "JoinPieces" >> beam.GroupByKey()
-            | "WriteJoinedShards" >> beam.ParDo(_WriteJoinedShards(self._writer))
-        )
-        files: PCollection[LatentFile] = (
-            outputs["files"],
-            joined,
-        ) | "AllFiles" >> beam.Flatten()
-        return files
-
-
-class _ShardWriter:
-    def __init__(self, folder: str, characters: dict[int, str], metadata: dict[str, Any]) -> None:
-        self._folder = folder
-        self._characters = characters
-        self._metadata = metadata
-        self._images = Metrics.counter(WriteLatents, "images")
-        self._files = Metrics.counter(WriteLatents, "files")
-
-    def write(self, shard: ShardKey, batches: list[LatentBatch]) -> LatentFile:
-        table = latent_table(batches, self._characters)
-        path = f"latents/{shard.name}.parquet"
-        facts = write_bytes(
-            FileSystems.join(self._folder, path), parquet_bytes(table, self._metadata)
-        )
-        self._images.inc(table.num_rows)
-        self._files.inc()
-        image_ids = table.column(IMAGE_ID_COLUMN)
-        return LatentFile(
-            path,
-            shard.split,
-            table.num_rows,
-            facts.bytes,
-            facts.sha256,
-            image_ids[0].as_py() if table.num_rows else None,
-            image_ids[-1].as_py() if table.num_rows else None,
-        )
-
-
-class _WriteWholeShards(beam.DoFn):
-    PIECES = "pieces"
-
-    def __init__(self, writer: _ShardWriter) -> None:
-        self._writer = writer
-
-    def start_bundle(self) -> None:
-        self._pending: dict[ShardKey, list[LatentBatch]] = defaultdict(list)
-        self._rows = Counter[ShardKey]()
-
-    def process(self, batch: LatentBatch) -> Iterator[LatentFile]:
-        self._pending[batch.shard].append(batch)
-        self._rows[batch.shard] += batch.rows
-        if self._rows[batch.shard] == batch.shard.rows:
-            yield self._writer.write(batch.shard, self._pending.pop(batch.shard))
-
-    def finish_bundle(self) -> Iterator[Any]:
-        window = GlobalWindow()
-        for shard, batches in self._pending.items():
-            for batch in batches:
-                piece = WindowedValue((tuple(shard), batch), window.max_timestamp(), (window,))
-                yield TaggedOutput(self.PIECES, piece)
-
-
-class _WriteJoinedShards(beam.DoFn):
-    def __init__(self, writer: _ShardWriter) -> None:
-        self._writer = writer
-
-    def process(
-        self, pieces: tuple[tuple[str, int, int, int], Iterable[LatentBatch]]
-    ) -> Iterator[LatentFile]:
-        key, batches = pieces
-        shard, parts = ShardKey(*key), list(batches)
-        rows = sum(part.rows for part in parts)
-        if rows != shard.rows:
-            raise RunError(
-                f"split {shard.split}: {rows} of the {shard.rows} rows of shard {shard.number} "
-                "came through; run it again, and report it if it happens again"
-            )
-        yield self._writer.write(shard, parts)
+        super().__init__(output, LatentFormat(dict(characters), dict(metadata)))

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import apache_beam as beam
 
 from transforms.images import ImageBatch
-from transforms.latents import LatentBatch, LatentFile
+from transforms.latents import LatentBatch
+from transforms.shard_files import ShardFile
 
 
 class Sizes(NamedTuple):
@@ -62,6 +63,6 @@ def sizes_encoded(batch: LatentBatch) -> tuple[str, Sizes]:
     return batch.shard.split, Sizes(images_encoded=len(batch), latent_bytes=batch.latents.nbytes)
 
 
-def sizes_written(file: LatentFile) -> tuple[str, Sizes]:
+def sizes_written(file: ShardFile) -> tuple[str, Sizes]:
     """(split, sizes) of a Parquet file: its rows and all its bytes."""
     return file.split, Sizes(images_written=file.rows, parquet_bytes=file.bytes)

@@ -81,7 +81,7 @@ def test_schema_and_metadata_are_those_promised(tmp_path: Path):
     assert file.schema_arrow.names == ["image_id", "label", "character", "latent"]
     assert file.schema_arrow.types[:3] == [pa.int64(), pa.uint8(), pa.string()]
     assert file.schema_arrow.field("latent").type.list_size == 4
-    assert json.loads(file.schema_arrow.metadata[b"emnist_latents"]) == {"made": "here"}
+    assert json.loads(file.metadata.metadata[b"emnist_latents"]) == {"made": "here"}
     column = file.metadata.row_group(0).column(3)
     assert (column.compression, "BYTE_STREAM_SPLIT" in column.encodings) == ("ZSTD", True)
 

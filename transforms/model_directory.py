@@ -1,0 +1,99 @@
+"""The model directory: encoder, decoder, and the card that says what they are."""
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+from apache_beam.io.filesystems import FileSystems
+
+from transforms.errors import InputError
+from transforms.files import read_bytes
+from transforms.quantize import Quantization
+
+ENCODER_FILE = "encoder.keras"
+DECODER_FILE = "decoder.keras"
+CARD_FILE = "model.json"
+CARD_FORMAT = "emnist-latents model"
+
+PRETRAINED = "pretrained"
+"""The name of the model that comes with the package."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as it is named and found; its networks are not loaded yet.
+
+    name: as the user gave it. encoder, decoder: paths of `.keras` files and the SHA-256 that they
+    have to have; the decoder is None where `name` is a lone encoder. card: what CARD_FILE holds.
+    """
+
+    name: str
+    encoder: str
+    encoder_sha256: str
+    decoder: str | None = None
+    decoder_sha256: str | None = None
+    card: dict[str, Any] | None = None
+
+    def quantization(self, bits: int) -> Quantization | None:
+        """How this model's latents go into so many bits; None where it was never calibrated."""
+        described = {} if self.card is None else self.card["quantization"]
+        value = described.get(str(bits))
+        return None if value is None else Quantization.from_json(value)
+
+
+def find_model(name: str | None) -> Model:
+    """The model of a name: a model directory, a lone `.keras` encoder, or None for PRETRAINED.
+
+    Raises InputError where it is missing, or is not what its card says.
+    """
+    if name is not None and FileSystems.exists(FileSystems.join(name, CARD_FILE)):
+        return _model_directory(name, name)
+    if name is None or name == PRETRAINED:
+        return _model_directory(PRETRAINED, str(files("transforms").joinpath(PRETRAINED)))
+    try:
+        return Model(name, name, sha256(read_bytes(name)).hexdigest())
+    except OSError as error:
+        raise InputError(
+            f"--model={name} is neither a folder with a {CARD_FILE}, which train writes last, nor "
+            f"a .keras file ({error}): give one that is"
+        ) from error
+
+
+def _model_directory(name: str, folder: str) -> Model:
+    path = FileSystems.join(folder, CARD_FILE)
+    try:
+        card = json.loads(read_bytes(path))
+        if card["format"] != CARD_FORMAT:
+            raise ValueError(f"its format is {card['format']!r}")
+        stated = {file: card["files"][file]["sha256"] for file in (ENCODER_FILE, DECODER_FILE)}
+        [Quantization.from_json(value) for value in card["quantization"].values()]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+        raise InputError(
+            f"--model={name}: its {CARD_FILE} is not what train writes ({error}): train it again"
+        ) from error
+    paths = {file: FileSystems.join(folder, file) for file in stated}
+    for file, expected in stated.items():
+        if _sha256(name, paths[file]) != expected:
+            raise InputError(
+                f"--model={name}: {file} is not the one that {CARD_FILE} names (its SHA-256 is "
+                "another): it was altered; train it again"
+            )
+    return Model(
+        name,
+        paths[ENCODER_FILE],
+        stated[ENCODER_FILE],
+        paths[DECODER_FILE],
+        stated[DECODER_FILE],
+        card,
+    )
+
+
+def _sha256(name: str, path: str) -> str:
+    try:
+        return sha256(read_bytes(path)).hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"--model={name}: {path} cannot be read ({error}): put it back, or train it again"
+        ) from error

@@ -1,0 +1,147 @@
+"""How good reconstructions are: squared error, PSNR and SSIM, on pixels of 8 bits."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+
+from transforms.images import MAX_PIXEL, PIXELS, SIDE
+
+_CALL_IMAGES = 1024
+PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+
+
+@dataclass(frozen=True)
+class ImageQuality:
+    """The quality of images one by one, in any order.
+
+    image_ids: int64 (n,). squared_errors: int64 (n,), summed over the 784 pixels, in grey levels
+    squared. ssims: float64 (n,), 1 for what is the same.
+    """
+
+    image_ids: np.ndarray
+    squared_errors: np.ndarray
+    ssims: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def take(self, rows: np.ndarray) -> "ImageQuality":
+        """Some of the images, by position or mask."""
+        return ImageQuality(self.image_ids[rows], self.squared_errors[rows], self.ssims[rows])
+
+
+def image_quality(
+    image_ids: np.ndarray, originals: np.ndarray, decoded: np.ndarray
+) -> ImageQuality:
+    """Compares images uint8 (n, 784) with what came back, uint8 (n, 784).
+
+    SSIM is TensorFlow's (Wang et al. 2004: Gaussian window of 11, k1 0.01, k2 0.03).
+    """
+    parts = [
+        _errors_and_ssims(
+            originals[start : start + _CALL_IMAGES], decoded[start : start + _CALL_IMAGES]
+        )
+        for start in range(0, max(1, len(originals)), _CALL_IMAGES)
+    ]
+    errors, ssims = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return ImageQuality(image_ids, errors, ssims)
+
+
+def _errors_and_ssims(originals: np.ndarray, decoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    difference = originals.astype(np.int64) - decoded
+    return np.square(difference).sum(axis=1), _ssims(originals, decoded)
+
+
+def _ssims(originals: np.ndarray, decoded: np.ndarray) -> np.ndarray:
+    import tensorflow as tf
+
+    if not len(originals):
+        return np.zeros(0)
+    pictures = [
+        pixels.reshape(-1, SIDE, SIDE, 1).astype(np.float32) for pixels in (originals, decoded)
+    ]
+    ssims: np.ndarray = tf.image.ssim(*pictures, max_val=MAX_PIXEL).numpy()
+    return ssims.astype(np.float64)
+
+
+def joined(parts: Iterable[ImageQuality]) -> ImageQuality:
+    """All images of the parts, ordered by image_id; none for no parts."""
+    none = ImageQuality(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    all_parts = [none, *parts]
+    together = ImageQuality(
+        *(
+            np.concatenate([getattr(part, name) for part in all_parts])
+            for name in ("image_ids", "squared_errors", "ssims")
+        )
+    )
+    return together.take(np.argsort(together.image_ids, kind="stable"))
+
+
+class Quality(beam.CombineFn):
+    """Brings ImageQuality together; the result is the same however the parts come.
+
+    Every image is kept (24 bytes each), which percentiles and the worst images need: 20 MB for
+    all of EMNIST.
+    """
+
+    def create_accumulator(self) -> list[ImageQuality]:
+        return []
+
+    def add_input(
+        self, mutable_accumulator: list[ImageQuality], element: ImageQuality
+    ) -> list[ImageQuality]:
+        mutable_accumulator.append(element)
+        return mutable_accumulator
+
+    def merge_accumulators(self, accumulators: Iterable[list[ImageQuality]]) -> list[ImageQuality]:
+        return [part for accumulator in accumulators for part in accumulator]
+
+    def compact(self, accumulator: list[ImageQuality]) -> list[ImageQuality]:
+        return [joined(accumulator)]
+
+    def extract_output(self, accumulator: list[ImageQuality]) -> ImageQuality:
+        return joined(accumulator)
+
+
+def psnr(squared_error: float, images: int) -> float | None:
+    """PSNR in dB of `images` images whose squared errors sum to this; None if there is no error."""
+    if squared_error == 0:
+        return None
+    return 10 * math.log10(MAX_PIXEL**2 * images * PIXELS / squared_error)
+
+
+def quality_summary(quality: ImageQuality) -> dict[str, Any]:
+    """Images, MSE (grey levels squared), PSNR of that MSE, SSIM, and their percentiles.
+
+    A PSNR is None where there is no error at all, or no image.
+    """
+    if not len(quality):
+        return {"images": 0, "mse": None, "psnr": None, "ssim": None}
+    total = int(quality.squared_errors.sum())
+    # The higher the error the lower the PSNR, so its percentiles count from the other end.
+    errors = np.percentile(
+        quality.squared_errors, [100 - percent for percent in PERCENTILES], method="nearest"
+    )
+    ssims = np.percentile(quality.ssims, PERCENTILES, method="nearest")
+    return {
+        "images": len(quality),
+        "mse": total / (len(quality) * PIXELS),
+        "psnr": _rounded(psnr(total, len(quality))),
+        "ssim": _rounded(float(quality.ssims.mean())),
+        "psnr_percentiles": _percentiles([psnr(float(error), 1) for error in errors]),
+        "ssim_percentiles": _percentiles(ssims.tolist()),
+    }
+
+
+def _percentiles(values: Sequence[float | None]) -> dict[str, float | None]:
+    return {
+        str(percent): _rounded(value) for percent, value in zip(PERCENTILES, values, strict=True)
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
