@@ -1,0 +1,356 @@
+"""Fits the autoencoder to a dataset, and writes a model directory that `compress --model` takes.
+
+`python -m beam_job train --dataset=sample --output=models/sample`
+"""
+
+import io
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from zipfile import ZipFile
+
+import keras
+import numpy as np
+
+from beam_job import __version__, publishing
+from beam_job.datasets import Source
+from beam_job.fit import (
+    Fitted,
+    NothingLearntError,
+    Progress,
+    Settings,
+    checkpoint_bytes,
+    fit,
+    is_checkpoint,
+    read_checkpoint,
+)
+from beam_job.images_at_hand import Partition, load_images, partition
+from beam_job.inputs import check_file_system
+from beam_job.options import MAX_BITS, MIN_BITS, TrainOptions
+from beam_job.publishing import Attempt
+from beam_job.report import columns_of_text
+from beam_job.stage import open_dataset, with_gzips_staged
+from transforms.autoencoder import build_decoder, build_encoder, load_decoder, load_encoder
+from transforms.decode import DecodeFn, decode_function, decoded_pixels
+from transforms.encode import EncodeFn, encode_function, latents_of
+from transforms.errors import InputError, RunError
+from transforms.files import list_files, read_bytes, remove, write_bytes
+from transforms.images import PIXELS
+from transforms.model_directory import (
+    CARD_FILE,
+    CARD_FORMAT,
+    DECODER_FILE,
+    ENCODER_FILE,
+    Model,
+    find_model,
+)
+from transforms.quality import image_quality, quality_summary
+from transforms.quantize import Quantization, calibrate
+
+CHECKPOINT_FILE = "checkpoint.npz"
+
+# Keras 3.15 writes them, at their defaults, and 3.12 to 3.14 refuse a file that has them.
+_NEW_IN_KERAS = {"input_axes", "output_axes", "quantization_config"}
+_CALIBRATION_IMAGES = 20_000
+_VERSIONS_OF = ("keras", "numpy", "tensorflow")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model is trained on, and how its card says so.
+
+    training: uint8 (n, 784), what is fitted. validation: uint8 (m, 784), what chooses the weights.
+    held_out: by a name for each kind; neither. described: for the card, JSON values.
+    """
+
+    training: np.ndarray
+    validation: np.ndarray
+    held_out: Mapping[str, np.ndarray]
+    described: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the images to fit, then those of validation."""
+        digest = sha256(np.ascontiguousarray(self.training).data)
+        digest.update(np.ascontiguousarray(self.validation).data)
+        return digest.hexdigest()
+
+
+def run(options: TrainOptions) -> int:
+    """Trains on what the options name, and shows what came of it."""
+    for flag in ("input", "labels", "initial_model", "data_dir", "output"):
+        check_file_system(flag, getattr(options, flag))
+    settings = Settings(
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        latent_noise=options.latent_noise,
+        compactness=options.compactness,
+        augmentation=options.augmentation,
+    )
+    initial = None if options.initial_model is None else find_model(options.initial_model)
+    check_output(options.output, overwrite=options.overwrite)
+    attempt = publishing.begin(options.output, "--output")
+    try:
+        dataset = with_gzips_staged(open_dataset(options), attempt.folder)
+        data = _training_data(dataset.name, dataset.sources, partition(load_images(dataset)))
+        card = train(
+            attempt, data, settings, initial, overwrite=options.overwrite, quiet=options.quiet
+        )
+    finally:
+        publishing.abandon(attempt)
+    if not options.quiet:
+        print(card_table(card))
+        print(publishing.child(options.output, CARD_FILE))
+        for warning in card["warnings"]:
+            print(f"note: {warning}", file=sys.stderr)
+    return 0
+
+
+def _training_data(name: str, sources: tuple[Source, ...], parts: Partition) -> TrainingData:
+    held_out = parts.held_out
+    return TrainingData(
+        parts.training.pixels,
+        parts.validation.pixels,
+        {
+            f"split {split}": held_out.pixels[held_out.splits == split]
+            for split in dict.fromkeys(held_out.splits.tolist())
+        },
+        {
+            "name": name,
+            "sources": [source._asdict() for source in sources],
+            "split": parts.rule,
+        },
+    )
+
+
+def check_output(output: str, *, overwrite: bool) -> None:
+    """Raises InputError unless a model may be written there; an interrupted training may go on."""
+    checkpoint = publishing.child(output, CHECKPOINT_FILE)
+    if list_files(checkpoint):
+        if not is_checkpoint(read_bytes(checkpoint)):
+            raise InputError(
+                f"{checkpoint} is no checkpoint that can be read: remove it, or give another folder"
+            )
+        if not list_files(publishing.child(output, CARD_FILE)):
+            return
+    publishing.check_output(output, CARD_FILE, "model", overwrite=overwrite)
+
+
+def train(
+    attempt: Attempt,
+    data: TrainingData,
+    settings: Settings,
+    initial: Model | None = None,
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Fits a model and publishes its directory; what its card says.
+
+    initial: the model whose weights it starts from, None for random ones. Goes on from the
+    checkpoint of the same images, settings and start if there is one. Raises InputError where
+    there is one of others, or a model by now, that may not be overwritten; RunError where nothing
+    was learnt.
+    """
+    checkpoint = publishing.child(attempt.output, CHECKPOINT_FILE)
+    fingerprint = data.fingerprint + ("" if initial is None else f" {initial.encoder_sha256}")
+    progress = _begun(checkpoint, settings, fingerprint, overwrite=overwrite)
+    if initial is not None and not progress.history:
+        progress = Progress(weights=_weights(initial, settings))
+
+    def save(progress: Progress) -> None:
+        write_bytes(checkpoint, checkpoint_bytes(progress, settings, fingerprint))
+
+    try:
+        fitted = fit(data.training, data.validation, settings, progress, save, quiet=quiet)
+    except NothingLearntError as error:
+        raise RunError(
+            "training stopped in its first epoch, where the loss was no number, so there is no "
+            "model: try a smaller --learning_rate"
+        ) from error
+    publishing.check_not_filled(attempt, CARD_FILE, overwrite=overwrite)
+    if overwrite:
+        publishing.remove_other_attempts(attempt)
+    card = _write_model(attempt, data, settings, initial, fitted)
+    remove(checkpoint)
+    return card
+
+
+def _begun(checkpoint: str, settings: Settings, fingerprint: str, *, overwrite: bool) -> Progress:
+    """Where a training that was interrupted stood, or the start of one."""
+    if not list_files(checkpoint):
+        return Progress()
+    progress = read_checkpoint(read_bytes(checkpoint), settings, fingerprint)
+    if progress is None and overwrite:
+        return Progress()
+    if progress is None:
+        raise InputError(
+            f"{checkpoint} is of a training with other images or settings: give the same flags to "
+            "go on with it, --overwrite to start anew, or another --output"
+        )
+    return progress
+
+
+def _weights(model: Model, settings: Settings) -> list[np.ndarray]:
+    """The weights of a model, for another to start from."""
+    weights: list[np.ndarray] = load_encoder(model).get_weights()
+    weights += load_decoder(model).get_weights()
+    built = build_encoder(latent_size=settings.latent_size).get_weights()
+    built += build_decoder(latent_size=settings.latent_size).get_weights()
+    if [array.shape for array in weights] != [array.shape for array in built]:
+        raise InputError(
+            f"--initial_model={model.name} is built otherwise than what train fits: give a model "
+            "that train wrote"
+        )
+    return weights
+
+
+def _write_model(
+    attempt: Attempt,
+    data: TrainingData,
+    settings: Settings,
+    initial: Model | None,
+    fitted: Fitted,
+) -> dict[str, Any]:
+    encode, decode = encode_function(fitted.encoder), decode_function(fitted.decoder)
+    quantizations = _calibrated(encode, data.training)
+    card: dict[str, Any] = {
+        "format": CARD_FORMAT,
+        "format_version": 1,
+        "latent_size": settings.latent_size,
+        "parameters": {
+            "encoder": fitted.encoder.count_params(),
+            "decoder": fitted.decoder.count_params(),
+        },
+        "data": {
+            **data.described,
+            "training_images": len(data.training),
+            "validation_images": len(data.validation),
+            "held_out_images": {name: len(pixels) for name, pixels in data.held_out.items()},
+            "fingerprint": data.fingerprint,
+        },
+        "settings": asdict(settings),
+        "initial_model": None if initial is None else _initial_facts(initial),
+        "best_epoch": fitted.best_epoch.epoch,
+        "quality": {
+            name: _quality(pixels, encode, decode, quantizations)
+            for name, pixels in data.held_out.items()
+        },
+        "latent": _latent_facts(encode, data),
+        "quantization": {
+            str(bits): quantization.to_json() for bits, quantization in quantizations.items()
+        },
+        "warnings": list(fitted.warnings),
+        "history": [epoch._asdict() for epoch in fitted.history],
+        "versions": {
+            "emnist-latents": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in _VERSIONS_OF},
+        },
+    }
+    networks = {ENCODER_FILE: fitted.encoder, DECODER_FILE: fitted.decoder}
+    facts = {
+        name: write_bytes(publishing.child(attempt.folder, name), keras_bytes(network))
+        for name, network in networks.items()
+    }
+    card["files"] = {name: fact._asdict() for name, fact in facts.items()}
+    content = (json.dumps(card, indent=1) + "\n").encode()
+    publishing.publish(attempt, facts, CARD_FILE, content, owned=())
+    return card
+
+
+def _initial_facts(model: Model) -> dict[str, Any]:
+    """What a model that training started from was, and how it was trained itself."""
+    card = model.card or {}
+    return {
+        "name": model.name,
+        "encoder_sha256": model.encoder_sha256,
+        "decoder_sha256": model.decoder_sha256,
+        **{name: card.get(name) for name in ("data", "settings", "initial_model", "history")},
+    }
+
+
+def keras_bytes(network: keras.Model) -> bytes:
+    """The `.keras` file of a network, without what only the newest Keras can read."""
+    content = io.BytesIO()
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "model.keras")
+        network.save(path)
+        with ZipFile(path) as saved, ZipFile(content, "w") as portable:
+            for name in saved.namelist():
+                part = saved.read(name)
+                if name == "config.json":
+                    part = json.dumps(_portable(json.loads(part))).encode()
+                portable.writestr(name, part)
+    return content.getvalue()
+
+
+def _portable(config: Any) -> Any:
+    if isinstance(config, list):
+        return [_portable(part) for part in config]
+    if isinstance(config, dict):
+        return {name: _portable(part) for name, part in config.items() if name not in _NEW_IN_KERAS}
+    return config
+
+
+def _calibrated(encode: EncodeFn, images: np.ndarray) -> dict[int, Quantization]:
+    """How the latents of these images go into each number of bits."""
+    step = -(-len(images) // _CALIBRATION_IMAGES)
+    latents = latents_of(encode, images[::step])
+    return {bits: calibrate(latents, bits) for bits in range(MIN_BITS, MAX_BITS + 1)}
+
+
+def _quality(
+    pixels: np.ndarray,
+    encode: EncodeFn,
+    decode: DecodeFn,
+    quantizations: Mapping[int, Quantization],
+) -> dict[str, Any]:
+    """What images that were never trained on lose, by how their latents are stored."""
+    latents = latents_of(encode, pixels)
+    stored = {
+        "float32": latents,
+        "float16": latents.astype(np.float16).astype(np.float32),
+        **{
+            f"int8, {bits} bits": quantization.dequantize(quantization.quantize(latents))
+            for bits, quantization in sorted(quantizations.items(), reverse=True)
+        },
+    }
+    image_ids = np.arange(len(pixels))
+    return {
+        name: quality_summary(image_quality(image_ids, pixels, decoded_pixels(decode, values)))
+        for name, values in stored.items()
+    }
+
+
+def _latent_facts(encode: EncodeFn, data: TrainingData) -> dict[str, Any]:
+    """What is dead in the latent, and what its values are like, over all held-out images."""
+    held_out = np.concatenate([pixels.reshape(-1, PIXELS) for pixels in data.held_out.values()])
+    latents = latents_of(encode, held_out)
+    return {
+        "dead": np.flatnonzero((latents <= 0).all(axis=0)).tolist(),
+        "active": [round(float(share), 4) for share in (latents > 0).mean(axis=0)],
+        "mean": [round(float(mean), 4) for mean in latents.mean(axis=0)],
+        "standard_deviation": [round(float(deviation), 4) for deviation in latents.std(axis=0)],
+    }
+
+
+def card_table(card: Mapping[str, Any]) -> str:
+    """The quality of a model as a table of plain text: PSNR in dB and SSIM of held-out images."""
+    names = list(card["quality"])
+    lines = [["held-out images", *(f"{name}" for name in names)]]
+    for stored in card["quality"][names[0]]:
+        cells = [card["quality"][name][stored] for name in names]
+        lines.append([stored, *(f"{cell['psnr']:.2f} dB, {cell['ssim']:.3f}" for cell in cells)])
+    dead = str(len(card["latent"]["dead"]))
+    lines.append(["dead units", *(dead for _ in names)])
+    return columns_of_text(lines)
