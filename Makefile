@@ -1,9 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := setup.py $(wildcard beam_job/* transforms/*)
+SOURCES := setup.py $(wildcard beam_job/* transforms/* transforms/pretrained/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-reference lint bench clean
+.PHONY: help run test test-long test-reference lint bench pretrained quality clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,7 +12,10 @@ run: .venv/installed ## Install into .venv and compress the embedded sample into
 	$(BIN)/emnist-latents compress --dataset=sample --output=out/sample --overwrite
 
 test: .venv/installed-dev ## Run the tests (under 5 minutes; EMNIST_DATA=DIR adds those on official files)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not long"
+
+test-long: .venv/installed-dev ## Run the tests of training, decoding, evaluation and reports (a few minutes more)
+	$(BIN)/python -m pytest -m long
 
 test-reference: .venv/installed-dev ## Run 131,600 images through the job against the reference figures
 	$(BIN)/python -m pytest -m slow
@@ -24,6 +27,13 @@ lint: .venv/installed-dev ## Check style and types
 
 bench: .venv/installed-dev ## Measure speed and memory beside what people would use instead (needs EMNIST_DATA)
 	$(BIN)/python -m benchmarks.run
+
+pretrained: .venv/installed-dev ## Train the weights that come with the package again (needs EMNIST_DATA, about an hour)
+	$(BIN)/python -m recipes.pretrained --output=transforms/pretrained
+
+quality: .venv/installed-dev ## Measure the package's weights on held-out images beside real codecs (needs EMNIST_DATA)
+	cd "$(EMNIST_DATA)" && $(CURDIR)/$(BIN)/emnist-latents evaluate --input='*-images-idx3-ubyte.gz' --output=$(CURDIR)/out/quality --overwrite
+	cd out/quality && cp -r table.md results rate_distortion.svg ../../benchmarks/quality/
 
 clean: ## Remove the virtual environment and what was built
 	rm -rf .venv build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
