@@ -5,8 +5,8 @@
 
 import contextlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -19,33 +19,29 @@ from beam_job.datasets import (
     Source,
     cut_shards,
     shard_keys,
-    staged_dataset,
     staged_folder,
 )
+from beam_job.decoded_sample import Sample, one_in
 from beam_job.emnist import archive_path
-from beam_job.inputs import check_file_system, files_dataset
+from beam_job.inputs import check_file_system
 from beam_job.logs import worker_processes_held_back
-from beam_job.options import (
-    DEFAULT_BATCH_SIZE,
-    DEFAULT_SHARD_SIZE,
-    EMNIST_NAMES,
-    CompressOptions,
-    StageOptions,
-    beam_options,
-    without_secrets,
-)
+from beam_job.model_facts import STORED_DTYPES, latents_metadata, model_facts
+from beam_job.options import EMNIST_NAMES, CompressOptions, beam_options, without_secrets
 from beam_job.pipelines import has_worker_processes, is_local, run_to_end
 from beam_job.progress import Progress, tick
 from beam_job.report import MEGABYTE, terminal_table
 from beam_job.run_directory import Run
-from beam_job.stage import ensure_staged, with_gzips_staged
-from transforms.autoencoder import LATENT_SIZE, UNTRAINED_SEED, Encoder, load_encoder
+from beam_job.stage import known_dataset, open_dataset, with_gzips_staged
+from transforms.autoencoder import load_decoder, load_encoder
 from transforms.encode import Encode, KerasEncoderHandler
 from transforms.errors import InputError
 from transforms.files import file_facts
-from transforms.images import PIXELS, ReadImages, Reject, Shard
-from transforms.latents import LatentBatch, LatentFile, WriteLatents
+from transforms.images import PIXELS, ImageBatch, ReadImages, Reject, Shard
+from transforms.latents import LatentBatch, WriteLatents
+from transforms.model_directory import Model, find_model
 from transforms.preprocess import NormalizeImages, ReshapeImages
+from transforms.quantize import Quantization, StoreLatents
+from transforms.shard_files import ShardFile
 from transforms.sizes import (
     ByteCounts,
     Sizes,
@@ -55,11 +51,12 @@ from transforms.sizes import (
     sizes_written,
 )
 
-UNTRAINED_WARNING = (
-    "The encoder is untrained: its weights are random, from a fixed seed. The latents show what "
-    "the job does and what it costs; they are not meant to be decoded. Give a trained encoder by "
-    "--model."
+CANNOT_DECODE = (
+    "The model is an encoder alone: its latents cannot be decoded, and what is lost is not known. "
+    "`train` makes a model directory, with a decoder."
 )
+SAMPLE_IMAGES = 500
+"""About how many images the report's quality is measured on; `reconstruct` measures all."""
 
 
 def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
@@ -68,19 +65,18 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
     FileSystems.set_options(pipeline_options)
     for flag in ("input", "labels", "model", "data_dir", "output"):
         check_file_system(flag, getattr(options, flag))
-    if options.model and not FileSystems.exists(options.model):
-        raise InputError(f"--model={options.model} is not there: give a .keras file that exists")
+    model = find_model(options.model)
+    quantization = _quantization(model, options)
     run_directory.check_output(options.output, overwrite=options.overwrite)
-    dataset = _known_dataset(options)
     if options.plan:
-        print(_plan(options, dataset, pipeline_options))
+        print(_plan(options, known_dataset(options), model, pipeline_options))
         return 0
-    encoder = load_encoder(options.model)
+    facts = model_facts(model, load_encoder(model), options.latent_dtype, quantization)
+    if model.decoder:
+        load_decoder(model)  # One that cannot be loaded is found now, not at the end.
     attempt = publishing.begin(options.output, "--output")
     try:
-        if dataset is None:
-            dataset = ensure_staged(str(options.dataset), _staging(options))
-        dataset = with_gzips_staged(dataset, attempt.folder)
+        dataset = with_gzips_staged(open_dataset(options), attempt.folder)
         shards = cut_shards(dataset, options.shard_size)
         planned = Run(
             attempt=attempt,
@@ -89,12 +85,13 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
             sources=dataset.sources,
             staged=dataset.rows,
             shards={shard.key.split: shard.key.of for shard in shards},
-            model=_model_facts(encoder),
+            characters=dataset.characters,
+            model=facts,
             flags={**vars(options), "beam": without_secrets(beam_flags)},
             max_rejects=options.max_rejects,
-            warnings=() if encoder.trained else (UNTRAINED_WARNING,),
+            warnings=() if model.decoder else (CANNOT_DECODE,),
         )
-        _run_pipeline(options, pipeline_options, planned, shards, dataset.characters)
+        _run_pipeline(options, pipeline_options, planned, shards)
     finally:
         publishing.abandon(attempt)
     if not options.quiet:
@@ -102,38 +99,17 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
     return 0
 
 
-def _staging(options: CompressOptions) -> StageOptions:
-    """How compress stages: the staged files are there for every later run, so not by its sizes."""
-    return StageOptions(
-        dataset=str(options.dataset),
-        data_dir=options.data_dir,
-        archive_url=options.archive_url,
-        shard_size=DEFAULT_SHARD_SIZE,
-        batch_size=DEFAULT_BATCH_SIZE,
-        quiet=options.quiet,
-        debug=options.debug,
-    )
-
-
-def _known_dataset(options: CompressOptions) -> Dataset | None:
-    """The dataset as far as it can be known without staging it; None where it must be staged."""
-    if options.input is not None:
-        return files_dataset(options.input, options.labels, options.orientation)
-    return staged_dataset(options.data_dir, str(options.dataset))
-
-
-def _model_facts(encoder: Encoder) -> dict[str, Any]:
-    return {
-        "name": encoder.name,
-        "sha256": encoder.sha256,
-        "trained": encoder.trained,
-        "seed": None if encoder.trained else UNTRAINED_SEED,
-        "parameters": encoder.model.count_params(),
-        "input": list(encoder.model.input_shape[1:]),
-        "latent_size": encoder.latent_size,
-        "latent_dtype": "float32",
-        "latent_bytes": encoder.latent_size * 4,
-    }
+def _quantization(model: Model, options: CompressOptions) -> Quantization | None:
+    """How the latents go into whole numbers; None where they stay floats."""
+    if options.latent_dtype != "int8":
+        return None
+    quantization = model.quantization(options.latent_bits)
+    if quantization is None:
+        raise InputError(
+            f"--latent_dtype=int8 needs a model that train calibrated, and --model={model.name} is "
+            "an encoder alone: give a model directory, or another --latent_dtype"
+        )
+    return quantization
 
 
 def _run_pipeline(
@@ -141,18 +117,15 @@ def _run_pipeline(
     pipeline_options: PipelineOptions,
     planned: Run,
     shards: Sequence[Shard],
-    characters: Mapping[int, str],
 ) -> None:
     if not is_local(pipeline_options):
-        run_to_end(build_pipeline(options, pipeline_options, planned, shards, characters))
+        run_to_end(build_pipeline(options, pipeline_options, planned, shards))
         return
     loud = has_worker_processes(pipeline_options) and not options.debug
     held_back = worker_processes_held_back() if loud else contextlib.nullcontext()
     total = sum(planned.staged.values())
     with held_back, Progress(total, quiet=options.quiet) as progress:
-        run_to_end(
-            build_pipeline(options, pipeline_options, planned, shards, characters, progress.path)
-        )
+        run_to_end(build_pipeline(options, pipeline_options, planned, shards, progress.path))
 
 
 def build_pipeline(
@@ -160,7 +133,6 @@ def build_pipeline(
     pipeline_options: PipelineOptions,
     planned: Run,
     shards: Sequence[Shard],
-    characters: Mapping[int, str],
     progress_path: str | None = None,
 ) -> beam.Pipeline:
     """The graph. progress_path: where to note images done, on this machine; None for nowhere."""
@@ -178,11 +150,16 @@ def build_pipeline(
         | "NormalizeImages" >> beam.ParDo(NormalizeImages())
         | "ReshapeImages" >> beam.ParDo(ReshapeImages())
     )
-    latents = images | "Encode" >> Encode(KerasEncoderHandler(options.model))
+    latents = (
+        images
+        | "Encode" >> Encode(KerasEncoderHandler(options.model, planned.model["sha256"]))
+        | "StoreLatents"
+        >> beam.ParDo(StoreLatents(STORED_DTYPES[options.latent_dtype], planned.quantization))
+    )
     if progress_path is not None:
         _ = latents | "ShowProgress" >> beam.Map(_note_progress, progress_path)
     files = latents | "WriteLatents" >> WriteLatents(
-        planned.attempt.folder, characters, latents_metadata(planned)
+        planned.attempt.folder, planned.characters, latents_metadata(planned.dataset, planned.model)
     )
     sizes = (
         (
@@ -194,6 +171,7 @@ def build_pipeline(
         | "AllCounts" >> beam.Flatten()
         | "ByteCounts" >> beam.CombinePerKey(ByteCounts())
     )
+    every = -(-sum(planned.staged.values()) // SAMPLE_IMAGES)
     checksums = (
         pipeline
         | "SourceFiles" >> beam.Create([source.path for source in _unread_sources(planned)])
@@ -209,22 +187,21 @@ def build_pipeline(
             beam.pvalue.AsDict(sizes),
             beam.pvalue.AsList(rejects),
             beam.pvalue.AsDict(checksums),
+            beam.pvalue.AsList(batches | "SampleImages" >> beam.FlatMap(_sampled, every)),
+            beam.pvalue.AsList(latents | "SampleLatents" >> beam.FlatMap(_sampled, every)),
         )
     )
     return pipeline
 
 
-def latents_metadata(planned: Run) -> dict[str, Any]:
-    """What each Parquet file says of itself; the same for every run of this dataset and model."""
-    return {
-        "dataset": planned.dataset,
-        "model": planned.model,
-        "encoding": "latent = encoder(pixels / 255), pixels upright, (28, 28, 1), from 0 to 255",
-        "decoding": "image = decoder(latent), with the decoder that was trained with the model of "
-        "this sha256"
-        if planned.model["trained"]
-        else "none: the encoder is untrained",
-    }
+_Batch = TypeVar("_Batch", ImageBatch, LatentBatch)
+
+
+def _sampled(batch: _Batch, every: int) -> Iterator[_Batch]:
+    """The part of a batch that the report is drawn from: always the same images."""
+    chosen = one_in(batch.image_ids, every)
+    if chosen.any():
+        yield batch.take(chosen)
 
 
 def _note_progress(batch: LatentBatch, path: str) -> None:
@@ -246,16 +223,22 @@ class _CompleteRun(beam.DoFn):
     def process(
         self,
         planned: Run,
-        files: list[LatentFile],
+        files: list[ShardFile],
         sizes: dict[str, Sizes],
         rejects: list[Reject],
         checksums: dict[str, str],
+        images: list[ImageBatch],
+        latents: list[LatentBatch],
     ) -> None:
-        run_directory.complete(planned, files, sizes, rejects, checksums)
+        sample = Sample(images, latents)
+        run_directory.complete(planned, files, sizes, rejects, checksums, sample)
 
 
 def _plan(
-    options: CompressOptions, dataset: Dataset | None, pipeline_options: PipelineOptions
+    options: CompressOptions,
+    dataset: Dataset | None,
+    model: Model,
+    pipeline_options: PipelineOptions,
 ) -> str:
     """What would be done, in lines."""
     if dataset is None:
@@ -266,15 +249,12 @@ def _plan(
     else:
         rows = dataset.rows
         where = f"{len(dataset.files)} files, first {dataset.files[0].segment.path}"
-    model = options.model or (
-        f"the reference encoder, untrained, seed {UNTRAINED_SEED}: {LATENT_SIZE} float32 an image, "
-        f"{sum(rows.values()) * LATENT_SIZE * 4:,} bytes of latents"
-    )
+    bits = f", {options.latent_bits} bits" if options.latent_dtype == "int8" else ""
     documents = ", ".join((run_directory.SIZES, run_directory.REPORT, run_directory.MANIFEST))
     lines = [
         f"dataset   {options.dataset or options.input} ({where})",
         *(_split_plan(options, split, images) for split, images in rows.items()),
-        f"model     {model}",
+        f"model     {model.name} ({model.encoder}), latents as {options.latent_dtype}{bits}",
         f"runner    {pipeline_options.view_as(StandardOptions).runner}",
         f"output    {options.output}: latents/ as above, {documents}",
         "nothing was done: this is --plan",

@@ -1,11 +1,14 @@
 """The run, for people: the table on the terminal, sizes.json, and report.html."""
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from beam_job.datasets import Source
+from beam_job.quality_report import class_lines, quality_lines
 from transforms.sizes import Sizes, add_sizes
+
+if TYPE_CHECKING:
+    from beam_job.shown import Shown
 
 MEGABYTE = 1024 * 1024
 """1 MB as the reference counts it."""
@@ -70,7 +73,7 @@ _ROWS = (
     ("source : Parquet files", "source_to_parquet", "ratio"),
 )
 _NOTES = {
-    "float32_to_latent": "the notebook's ratio",
+    "float32_to_latent": "as the notebook counts",
     "uint8_to_parquet": "the honest ratio",
 }
 
@@ -105,24 +108,59 @@ def terminal_table(report: Mapping[str, Any]) -> str:
     """The byte counts as a table of plain text."""
     header = ["", *_columns(report), ""]
     lines = [header, *([label, *cells, note] for label, cells, note in table_rows(report))]
+    return columns_of_text(lines, text=(0, len(header) - 1))
+
+
+def columns_of_text(lines: Sequence[Sequence[str]], text: Sequence[int] = (0,)) -> str:
+    """Cells under each other; numbers to the right, the columns of `text` to the left."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if 0 < position < len(widths) - 1 else cell.ljust(width)
+            cell.ljust(width) if position in text else cell.rjust(width)
             for position, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )
 
 
-def report_html(manifest: Mapping[str, Any], report: Mapping[str, Any]) -> str:
-    """The run as one HTML file that needs no network; all values are escaped."""
-    import jinja2
-
-    template = files("beam_job").joinpath("report.html.jinja").read_text("utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(template).render(
+def report_html(
+    manifest: Mapping[str, Any], report: Mapping[str, Any], shown: "Shown | None"
+) -> str:
+    """A run of compress as one HTML file that needs no network; all values are escaped."""
+    return rendered(
+        "report.html.jinja",
         manifest=manifest,
         columns=list(_columns(report)),
         rows=table_rows(report),
+        total=report["total"],
+        shown=shown,
+        quality=quality_lines(shown.quality) if shown else [],
     )
+
+
+def reconstruction_html(
+    seal: Mapping[str, Any], quality: Mapping[str, Any] | None, shown: "Shown | None"
+) -> str:
+    """A reconstruction as one HTML file; quality: of all images, None where it is not known."""
+    return rendered(
+        "reconstruction.html.jinja",
+        seal=seal,
+        shown=shown,
+        quality=quality_lines(quality) if quality else [],
+        classes=class_lines(quality) if quality else [],
+        worst=quality["worst"] if quality else [],
+    )
+
+
+def rendered(name: str, **values: Any) -> str:
+    """A page from a template of this package; all values are escaped but for pictures."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("beam_job", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name).render(**values)

@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from importlib.metadata import version
@@ -14,13 +14,18 @@ from typing import Any
 from apache_beam.io.filesystems import FileSystems
 
 from beam_job import __version__, publishing
-from beam_job.datasets import Source, with_checksums
+from beam_job.datasets import Source, shard_keys, with_checksums
+from beam_job.decoded_sample import Sample, decoded_sample
 from beam_job.publishing import Attempt
 from beam_job.report import report_html, sizes_report
+from beam_job.shown import Shown, shown_of
 from transforms.errors import InputError, RunError
 from transforms.files import FileFacts, is_local, list_files, read_bytes, write_bytes
-from transforms.images import Reject, too_many_rejects
-from transforms.latents import LatentFile
+from transforms.images import Reject, ShardKey, too_many_rejects
+from transforms.latents import LATENTS_FOLDER
+from transforms.model_directory import find_model
+from transforms.quantize import Quantization
+from transforms.shard_files import ShardFile
 from transforms.sizes import Sizes
 
 MANIFEST = "manifest.json"
@@ -45,10 +50,17 @@ class Run:
     sources: tuple[Source, ...]
     staged: dict[str, int]
     shards: dict[str, int]
+    characters: dict[int, str]
     model: dict[str, Any]
     flags: dict[str, Any]
     max_rejects: int
     warnings: tuple[str, ...]
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """How the latents are stored in whole numbers; None where they are floats."""
+        described = self.model["quantization"]
+        return None if described is None else Quantization.from_json(described)
 
 
 def check_output(output: str, *, overwrite: bool) -> None:
@@ -90,16 +102,18 @@ def _check_local(output: Path) -> None:
 
 def complete(
     run: Run,
-    files: Sequence[LatentFile],
+    files: Sequence[ShardFile],
     sizes: Mapping[str, Sizes],
     rejects: Sequence[Reject],
     checksums: Mapping[str, str],
+    sample: Sample,
 ) -> None:
     """Checks that everything arrived, and publishes the run, its manifest last.
 
     files: those of WriteLatents. sizes: by split. rejects: the images set aside. checksums:
-    SHA-256 of source files by path. Raises RunError where images are missing, InputError where
-    more were rejected than are borne, or another run is there by now; then nothing is published.
+    SHA-256 of source files by path. sample: what the report is drawn from. Raises RunError where
+    images are missing, InputError where more were rejected than are borne, or another run is there
+    by now; then nothing is published.
     """
     if len(rejects) > run.max_rejects:
         ordered = sorted(rejects, key=lambda reject: (reject.split, reject.image_id))
@@ -115,7 +129,7 @@ def complete(
     if rejects:
         documents[REJECTS] = _rejects_lines(rejects)
     manifest = _manifest(run, files, sizes, sources)
-    documents[REPORT] = report_html(manifest, report).encode()
+    documents[REPORT] = report_html(manifest, report, _shown(run, report, sample)).encode()
     facts = {file.path: FileFacts(file.bytes, file.sha256) for file in files}
     for name, content in documents.items():
         facts[name] = write_bytes(publishing.child(run.attempt.folder, name), content)
@@ -123,6 +137,14 @@ def complete(
     if run.flags["overwrite"]:
         publishing.remove_other_attempts(run.attempt)
     publishing.publish(run.attempt, facts, MANIFEST, _json(manifest), owned=("latents", "rejects"))
+
+
+def _shown(run: Run, report: Mapping[str, Any], sample: Sample) -> Shown | None:
+    model = replace(find_model(run.flags["model"]), decoder_sha256=run.model["decoder_sha256"])
+    compared = decoded_sample(sample, model, run.quantization)
+    total = report["total"]
+    bytes_per_image = total["parquet_bytes"] / max(1, total["images"])
+    return shown_of(compared, run.characters, bytes_per_image)
 
 
 def _is_published(run: Run) -> bool:
@@ -154,7 +176,7 @@ def check_counts(staged: Mapping[str, int], sizes: Mapping[str, Sizes]) -> None:
         )
 
 
-def check_files(shards: Mapping[str, int], files: Sequence[LatentFile]) -> None:
+def check_files(shards: Mapping[str, int], files: Sequence[ShardFile]) -> None:
     """Raises RunError unless there is a file for each shard, InputError if image_ids overlap."""
     for split, expected in shards.items():
         paths = {file.path for file in files if file.split == split}
@@ -178,7 +200,7 @@ def _rejects_lines(rejects: Sequence[Reject]) -> bytes:
 
 
 def _manifest(
-    run: Run, files: Sequence[LatentFile], sizes: Mapping[str, Sizes], sources: Sequence[Source]
+    run: Run, files: Sequence[ShardFile], sizes: Mapping[str, Sizes], sources: Sequence[Source]
 ) -> dict[str, Any]:
     splits = {
         split: {
@@ -204,13 +226,19 @@ def _manifest(
             "sources": [source._asdict() for source in sources],
         },
         "model": run.model,
+        "characters": run.characters,
         "flags": run.flags,
-        "versions": {
-            "emnist-latents": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in _VERSIONS_OF},
-        },
+        "versions": versions(),
         "files": [file._asdict() for file in sorted(files)],
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of what makes a run."""
+    return {
+        "emnist-latents": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in _VERSIONS_OF},
     }
 
 
@@ -228,3 +256,81 @@ def read_json(output: str, name: str) -> dict[str, Any]:
 
 def _json(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class CompleteRun:
+    """A run that is there, as its manifest describes it."""
+
+    folder: str
+    manifest: dict[str, Any]
+
+    @property
+    def staged(self) -> dict[str, int]:
+        """Images that the run was made of, by split, rejects among them."""
+        splits: dict[str, dict[str, int]] = self.manifest["dataset"]["splits"]
+        return {split: counts["images"] for split, counts in splits.items()}
+
+    @property
+    def images(self) -> int:
+        """Images whose latents are there."""
+        return sum(file.rows for _, file in self.shard_files())
+
+    @property
+    def shard_size(self) -> int:
+        """Images a shard."""
+        return int(self.manifest["flags"]["shard_size"])
+
+    @property
+    def characters(self) -> dict[int, str]:
+        """What each label stands for, where known."""
+        return {int(label): name for label, name in self.manifest["characters"].items()}
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """How the latents are stored in whole numbers; None where they are floats."""
+        described = self.manifest["model"]["quantization"]
+        return None if described is None else Quantization.from_json(described)
+
+    @property
+    def bytes_per_image(self) -> float:
+        """Bytes of Parquet an image."""
+        files = [file for _, file in self.shard_files()]
+        return sum(file.bytes for file in files) / max(1, sum(file.rows for file in files))
+
+    def shard_files(self) -> list[tuple[ShardKey, ShardFile]]:
+        """The files of latents, each with the shard that it was made of."""
+        files = {
+            file["path"]: ShardFile(**file)
+            for file in self.manifest["files"]
+            if file["path"].startswith(f"{LATENTS_FOLDER}/")
+        }
+        return [
+            (key, files[f"{LATENTS_FOLDER}/{key.name}.parquet"])
+            for split, rows in self.staged.items()
+            for _, key in shard_keys(split, rows, self.shard_size)
+        ]
+
+
+def complete_run(folder: str) -> CompleteRun:
+    """The run in a folder; raises InputError where there is none, or its manifest is not whole."""
+    path = publishing.child(folder, MANIFEST)
+    if not FileSystems.exists(path):
+        raise InputError(
+            f"--input={folder} has no {MANIFEST}, so there is no complete run: give a run "
+            "directory, or run compress again"
+        )
+    try:
+        run = CompleteRun(folder, read_json(folder, MANIFEST))
+        if run.manifest["format"] != _FORMAT:
+            raise ValueError(f"its format is {run.manifest['format']!r}")
+        # All that will be asked of it: what is missing is found now.
+        _ = run.shard_files(), run.quantization, run.characters
+        _ = [run.manifest["model"][name] for name in ("name", "sha256", "decoder_sha256")]
+        _ = run.manifest["run_id"], run.manifest["dataset"]["name"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not what compress writes ({type(error).__name__}: {error}): it was "
+            "altered; run compress again"
+        ) from error
+    return run

@@ -3,19 +3,20 @@ from dataclasses import replace
 
 import pytest
 
+from beam_job.decoded_sample import Sample
 from beam_job.publishing import Attempt
 from beam_job.run_directory import Run, check_counts, check_files, complete
 from tests.conftest import tree
 from transforms.errors import InputError, RunError
 from transforms.files import write_bytes
-from transforms.latents import LatentFile
+from transforms.shard_files import ShardFile
 from transforms.sizes import Sizes
 
 WHOLE = Sizes(images_read=9, images_rejected=1, images_encoded=9, images_written=9)
 
 
-def file(split: str, number: int, first: int, last: int) -> LatentFile:
-    return LatentFile(f"{split}-{number}", split, last - first + 1, 1, "", first, last)
+def file(split: str, number: int, first: int, last: int) -> ShardFile:
+    return ShardFile(f"{split}-{number}", split, last - first + 1, 1, "", first, last)
 
 
 def test_a_run_in_which_everything_arrived_passes():
@@ -73,21 +74,22 @@ def test_sizes_come_in_the_order_of_the_dataset_whatever_came_first(tmp_path):
         sources=(),
         staged={"train": 9, "test": 9},
         shards={"train": 1, "test": 1},
-        model={},
-        flags={"overwrite": False},
+        characters={},
+        model={"quantization": None},
+        flags={"overwrite": False, "model": None},
         max_rejects=0,
         warnings=(),
     )
     counted = WHOLE._replace(images_rejected=0)
-    complete(run, written, {"test": counted, "train": counted}, [], {})
+    complete(run, written, {"test": counted, "train": counted}, [], {}, Sample([], []))
     sizes = json.loads((tmp_path / "out/sizes.json").read_text())
     assert list(sizes["splits"]) == ["train", "test"]
     assert not (tmp_path / "out/_incomplete-1").exists()
 
     # A runner may do the last step again; another run may not come after it.
     before = tree(tmp_path / "out")
-    complete(run, written, {"test": counted, "train": counted}, [], {})
+    complete(run, written, {"test": counted, "train": counted}, [], {}, Sample([], []))
     assert tree(tmp_path / "out") == before
     late = replace(run, attempt=attempt._replace(folder=str(tmp_path / "out/_incomplete-2")))
     with pytest.raises(InputError, match="filled by another run"):
-        complete(late, written, {"test": counted, "train": counted}, [], {})
+        complete(late, written, {"test": counted, "train": counted}, [], {}, Sample([], []))
