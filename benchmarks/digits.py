@@ -1,4 +1,4 @@
-"""The official EMNIST digits that the benchmarks work on."""
+"""The real images that the benchmarks work on."""
 
 import argparse
 import gzip
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 _IMAGES = "emnist-mnist-test-images-idx3-ubyte.gz"
+_LETTERS = "az-letters-images-idx3-ubyte.gz"
 _LABELS = "emnist-mnist-test-labels-idx1-ubyte.gz"
 
 
@@ -28,6 +29,11 @@ def load_images(folder: Path) -> np.ndarray:
     """The 10,000 digits, upright: uint8 (10000, 28, 28)."""
     stored = _idx(folder / _IMAGES, header_bytes=16).reshape(-1, 28, 28)
     return np.ascontiguousarray(stored.transpose(0, 2, 1))  # NIST stores them transposed.
+
+
+def load_letters(folder: Path) -> np.ndarray:
+    """The 4,946 az letters, upright as they are stored: uint8 (4946, 28, 28)."""
+    return _idx(folder / _LETTERS, header_bytes=16).reshape(-1, 28, 28)
 
 
 def load_labels(folder: Path) -> np.ndarray:
