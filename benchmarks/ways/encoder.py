@@ -1,5 +1,7 @@
 """What both rivals share: the job's encoder, built without importing Beam, and a Parquet file."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pyarrow as pa
@@ -9,8 +11,16 @@ from keras import layers
 LATENT_SIZE = 32
 
 
+PRETRAINED = Path(__file__).parents[2] / "transforms/pretrained/encoder.keras"
+
+
+def load_encoder() -> keras.Model:
+    """The encoder that the job uses by default: (28, 28, 1) in [0, 1] to (32,)."""
+    return keras.models.load_model(PRETRAINED, compile=False)
+
+
 def build_encoder() -> keras.Model:
-    """The untrained encoder, weight for weight the job's: (28, 28, 1) in [0, 1] to (32,)."""
+    """The same with random weights, as the notebook leaves it."""
 
     def start(seed: int) -> keras.Initializer:
         return keras.initializers.GlorotUniform(seed=seed)

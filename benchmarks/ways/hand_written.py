@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.ways.encoder import LATENT_SIZE, build_encoder, write_latents
+from benchmarks.ways.encoder import LATENT_SIZE, load_encoder, write_latents
 
 BATCH_SIZE = 1024
 
@@ -17,7 +17,7 @@ BATCH_SIZE = 1024
 def main(source: str, target: str) -> None:
     """Encodes a .npy of uint8 images (n, 28, 28)."""
     images = np.load(source, mmap_mode="r")
-    encoder = build_encoder()
+    encoder = load_encoder()
 
     @tf.function(input_signature=[tf.TensorSpec((None, 28, 28), tf.uint8)])  # type: ignore[untyped-decorator]
     def encode(batch: Any) -> Any:

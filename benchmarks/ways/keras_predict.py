@@ -7,13 +7,13 @@ import sys
 
 import numpy as np
 
-from benchmarks.ways.encoder import build_encoder, write_latents
+from benchmarks.ways.encoder import load_encoder, write_latents
 
 
 def main(source: str, target: str) -> None:
     """Encodes a .npy of uint8 images (n, 28, 28)."""
     images = np.load(source).astype("float32") / 255
-    latents = build_encoder().predict(images.reshape(-1, 28, 28, 1), batch_size=32, verbose=0)
+    latents = load_encoder().predict(images.reshape(-1, 28, 28, 1), batch_size=32, verbose=0)
     write_latents(latents, target)
 
 
