@@ -79,13 +79,12 @@ def _command(settings: options.Options) -> Callable[[Any, list[str]], int]:
 
 def _told(error: Exception) -> tuple[int, str]:
     """Exit status and line of an error: 2 where the user has to change something, else 1."""
-    from apache_beam.io.filesystem import BeamIOError
-
     from transforms.errors import InputError, JobError
+    from transforms.files import is_file_system_error
 
     if isinstance(error, JobError):
         return 2 if isinstance(error, InputError) else 1, str(error)
-    if isinstance(error, BeamIOError):
+    if is_file_system_error(error):
         return 2, f"{error}: give paths that exist, on a file system that is set up"
     return 1, (
         f"unexpected {type(error).__name__}: {error}; run it again with --debug and report it"

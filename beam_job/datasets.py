@@ -5,10 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from apache_beam.io.filesystems import FileSystems
-
 from transforms.errors import InputError
-from transforms.files import read_bytes
+from transforms.files import exists, join_path, read_bytes
 from transforms.images import LABEL_COLUMN, Segment, Shard, ShardKey
 
 _DIGITS = "0123456789"
@@ -123,7 +121,7 @@ def _cut(segments: Sequence[Segment], start: int, rows: int) -> Iterator[Segment
 
 def staged_folder(data_dir: str, name: str) -> str:
     """Where a dataset is staged."""
-    return FileSystems.join(data_dir, name)
+    return join_path(data_dir, name)
 
 
 def staged_dataset(data_dir: str, name: str) -> Dataset | None:
@@ -132,8 +130,8 @@ def staged_dataset(data_dir: str, name: str) -> Dataset | None:
     Raises InputError where its description cannot be read.
     """
     folder = staged_folder(data_dir, name)
-    path = FileSystems.join(folder, DATASET_FILE)
-    if not FileSystems.exists(path):
+    path = join_path(folder, DATASET_FILE)
+    if not exists(path):
         return None
     try:
         return _described(folder, json.loads(read_bytes(path)))
@@ -148,7 +146,7 @@ def _described(folder: str, description: dict[str, Any]) -> Dataset:
         ImageFile(
             file["split"],
             Segment(
-                FileSystems.join(folder, *file["path"].split("/")),
+                join_path(folder, *file["path"].split("/")),
                 "parquet",
                 file["rows"],
                 0,

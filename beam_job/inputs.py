@@ -14,12 +14,19 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
 
 from beam_job.datasets import CHARACTERS, Dataset, ImageFile, Source
 from transforms.errors import InputError
-from transforms.files import file_bytes, is_local, list_files, open_binary
+from transforms.files import (
+    exists,
+    file_bytes,
+    is_local,
+    join_path,
+    list_files,
+    open_binary,
+    require_file_system,
+    split_path,
+)
 from transforms.images import (
     IMAGE_COLUMN,
     IMAGE_ID_COLUMN,
@@ -91,8 +98,8 @@ def check_file_system(flag: str, path: str | None) -> None:
     """Raises InputError where Beam has no file system for a path, or not what it needs."""
     try:
         if path:
-            FileSystems.get_filesystem(path)
-    except (ValueError, BeamIOError) as error:
+            require_file_system(path)
+    except (ValueError, OSError) as error:
         raise InputError(
             f"--{flag}={path}: there is no file system for it: correct the path, or install "
             f"what it needs (pip install 'emnist-latents[gcp]' or '[aws]') ({error})"
@@ -110,11 +117,11 @@ def split_name(path: str) -> str:
 
 
 def _matched(pattern: str, flag: str) -> list[str]:
-    if FileSystems.exists(pattern):
+    if exists(pattern):
         if _is_local_folder(pattern):
             raise InputError(
                 f"{flag}={pattern} is a folder: give a file, or a glob such as "
-                f"{FileSystems.join(pattern, '*')}"
+                f"{join_path(pattern, '*')}"
             )
         return [pattern]
     paths = list_files(pattern)
@@ -280,15 +287,15 @@ def _line(error: Exception) -> str:
 
 def _labels_beside(path: str) -> str | None:
     """The labels of an IDX file by NIST's naming, as they are or as a gzip; None if not there."""
-    folder, name = FileSystems.split(path)
+    folder, name = split_path(path)
     named = name.replace("images-idx3", "labels-idx1")
     if named == name:
         return None
     bare = named.removesuffix(".gz")
     for candidate in dict.fromkeys((named, bare, f"{bare}.gz")):
-        beside = FileSystems.join(folder, candidate) if folder else candidate
-        if FileSystems.exists(beside):
-            return str(beside)
+        beside = join_path(folder, candidate) if folder else candidate
+        if exists(beside):
+            return beside
     return None
 
 

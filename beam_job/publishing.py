@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from apache_beam.io.filesystems import FileSystems
-
 from transforms.errors import InputError
 from transforms.files import (
     FileFacts,
     is_local,
+    join_path,
     list_files,
     make_parent,
     move,
@@ -43,7 +42,7 @@ class Attempt(NamedTuple):
 
 def child(folder: str, name: str) -> str:
     """The path of what lies below a folder by a name with forward slashes."""
-    return str(FileSystems.join(folder, *name.split("/")))
+    return join_path(folder, *name.split("/"))
 
 
 def check_output(output: str, seal: str, kind: str, *, overwrite: bool) -> None:

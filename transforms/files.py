@@ -1,18 +1,29 @@
-"""Files on any file system that Beam knows, and the one place where a file becomes final."""
+"""Files on any file system that Beam knows, and the one place where a file becomes final.
+
+Local files are reached without Beam, whose import takes longer than all that is done with them
+before a job starts; a path with a scheme (gs://, s3://, ...) goes to Beam's file systems.
+"""
 
 import hashlib
 import os
+import re
 import shutil
+import sys
 import uuid
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
-
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
-from apache_beam.io.filesystems import FileSystems
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from transforms.errors import RunError
 
+if TYPE_CHECKING:
+    from apache_beam.io.filesystems import FileSystems
+
 _CHUNK_BYTES = 1 << 20
+_SCHEME = re.compile(r"\s*[a-zA-Z][-a-zA-Z0-9+.]*://")
+# What a glob is made of: [!...] and [...] (a bracket that comes first is one of the set), or one
+# character that stands for itself.
+_GLOB_PART = re.compile(r"\*\*|\*|\?|\[(!|(?!!))(\][^]]*|[^]]+)\]|.", re.DOTALL)
+_GLOB_MEANING = {"**": ".*", "*": r"[^/\\]*", "?": "."}
 
 
 class FileFacts(NamedTuple):
@@ -22,9 +33,57 @@ class FileFacts(NamedTuple):
     sha256: str
 
 
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine's file system."""
+    return _SCHEME.match(path) is None
+
+
+def _beam_file_systems() -> "type[FileSystems]":
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems
+
+
+def require_file_system(path: str) -> None:
+    """Raises ValueError or OSError where there is no file system for a path, or it lacks something.
+
+    What it may lack is Beam's extra for a cloud, or settings of that cloud's.
+    """
+    if not is_local(path):
+        _beam_file_systems().get_filesystem(path)
+
+
+def is_file_system_error(error: Exception) -> bool:
+    """Whether an error is of Beam's file systems; none is before they were imported."""
+    module = sys.modules.get("apache_beam.io.filesystem")
+    return module is not None and isinstance(error, module.BeamIOError)
+
+
+def join_path(folder: str, *names: str) -> str:
+    """The path of what lies below a folder."""
+    if is_local(folder):
+        return os.path.join(folder, *names)
+    return str(_beam_file_systems().join(folder, *names))
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """(folder, name) of a path; the folder of a local one is absolute."""
+    if is_local(path):
+        return os.path.split(os.path.abspath(path))
+    folder, name = _beam_file_systems().split(path)
+    return folder, name
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file, or a local folder."""
+    return os.path.exists(path) if is_local(path) else bool(_beam_file_systems().exists(path))
+
+
 def open_binary(path: str) -> BinaryIO:
     """Opens a file for reading as it is stored: a name that ends in .gz changes nothing."""
-    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    if is_local(path):
+        return open(path, "rb")
+    return _beam_file_systems().open(path, compression_type="uncompressed")
 
 
 def read_bytes(path: str) -> bytes:
@@ -42,13 +101,27 @@ def write_bytes(path: str, content: bytes) -> FileFacts:
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     make_parent(path)
     try:
-        with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        with _create(temporary) as file:
             file.write(content)
-        FileSystems.rename([temporary], [path])
+        _rename(temporary, path)
     except BaseException:
         remove(temporary)
         raise
     return FileFacts(len(content), hashlib.sha256(content).hexdigest())
+
+
+def _create(path: str) -> BinaryIO:
+    if is_local(path):
+        return open(path, "wb")
+    return _beam_file_systems().create(path, compression_type="uncompressed")
+
+
+def _rename(source: str, destination: str) -> None:
+    """Gives a file another name, which another file may have had; both on one file system."""
+    if is_local(source):
+        os.replace(source, destination)
+    else:
+        _beam_file_systems().rename([source], [destination])
 
 
 def move(source: str, destination: str, facts: FileFacts) -> None:
@@ -57,10 +130,10 @@ def move(source: str, destination: str, facts: FileFacts) -> None:
     facts: what the file was when it was written. Raises RunError if it is no longer there, under
     either name.
     """
-    if FileSystems.exists(source):
+    if exists(source):
         make_parent(destination)
-        FileSystems.rename([source], [destination])
-    elif not FileSystems.exists(destination) or file_facts(destination) != facts:
+        _rename(source, destination)
+    elif not exists(destination) or file_facts(destination) != facts:
         raise RunError(f"{source} is gone: something removed it while the job ran; run it again")
 
 
@@ -74,22 +147,17 @@ def remove(path: str) -> None:
             local.unlink(missing_ok=True)
         return
     # An object store has no folders: what lies below has to be found by its name.
-    found = list_files(f"{path}/**") + ([path] if FileSystems.exists(path) else [])
+    found = list_files(f"{path}/**") + ([path] if exists(path) else [])
     if found:
-        FileSystems.delete(found)
+        _beam_file_systems().delete(found)
 
 
 def remove_empty_folders(folder: str) -> None:
     """Removes the folders below a local folder that hold nothing; object stores have none."""
     if is_local(folder):
         for path, _, _ in os.walk(folder, topdown=False):
-            if not os.listdir(path):  # noqa: PTH208  # os.walk gives strings.
+            if not os.listdir(path):
                 Path(path).rmdir()
-
-
-def is_local(path: str) -> bool:
-    """Whether a path is on this machine's file system."""
-    return FileSystems.get_scheme(path) is None
 
 
 def file_facts(path: str) -> FileFacts:
@@ -104,26 +172,61 @@ def file_facts(path: str) -> FileFacts:
 
 def file_bytes(path: str) -> int:
     """The size of a file in bytes."""
-    return int(FileSystems.get_filesystem(path).size(path))
+    if is_local(path):
+        return os.path.getsize(path)
+    return int(_beam_file_systems().get_filesystem(path).size(path))
 
 
 def list_files(pattern: str) -> list[str]:
     """The files that match a glob (`**` crosses folders), sorted; empty where there are none."""
-    # Beam finds nothing for a local glob without a folder.
-    is_bare = is_local(pattern) and Path(pattern).name == pattern
-    here = f".{os.sep}" if is_bare else ""
+    return sorted(_local_matches(pattern) if is_local(pattern) else _remote_matches(pattern))
+
+
+def _remote_matches(pattern: str) -> list[str]:
+    from apache_beam.io.filesystem import BeamIOError
+
     try:
-        matched = FileSystems.match([here + pattern])[0].metadata_list
+        matched = _beam_file_systems().match([pattern])[0].metadata_list
     except BeamIOError:
         return []
-    return sorted(metadata.path.removeprefix(here) for metadata in matched)
+    return [metadata.path for metadata in matched]
+
+
+def _local_matches(pattern: str) -> list[str]:
+    """What Beam's file systems would match: the glob of a local path means no other files."""
+    if pattern.endswith(("/", "\\")):
+        pattern += "*"
+    fixed = re.split(r"[*?[]", pattern, maxsplit=1)[0]
+    if fixed == pattern:
+        return [pattern] if os.path.exists(pattern) else []
+    folder = os.path.dirname(fixed)
+    here = "" if folder else f".{os.sep}"  # What os.walk begins each path with.
+    try:
+        matches = re.compile(_GLOB_PART.sub(_as_regex, here + pattern), re.DOTALL).fullmatch
+    except re.error:  # Such as [z-a].
+        return []
+    found = (
+        os.path.join(path, name) for path, _, names in os.walk(folder or ".") for name in names
+    )
+    # A link to nothing is no file.
+    return [path.removeprefix(here) for path in found if matches(path) and os.path.exists(path)]
+
+
+def _as_regex(part: re.Match[str]) -> str:
+    if part[2] is None:
+        return _GLOB_MEANING.get(part[0], re.escape(part[0]))
+    characters = re.sub(r"[][\\^&~|]", r"\\\g<0>", part[2])
+    return f"[^{characters}]" if part[1] else f"[{characters}]"
 
 
 def make_parent(path: str) -> None:
     """Makes the folder that a file belongs in, where the file system has folders."""
-    parent, _ = FileSystems.split(path)
+    parent, _ = split_path(path)
+    if is_local(path):
+        os.makedirs(parent, exist_ok=True)
+        return
     try:
-        FileSystems.mkdirs(parent)
+        _beam_file_systems().mkdirs(parent)
     except OSError:  # It is there, or another worker has just made it.
-        if not FileSystems.exists(parent):
+        if not exists(parent):
             raise

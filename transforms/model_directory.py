@@ -6,10 +6,8 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from apache_beam.io.filesystems import FileSystems
-
 from transforms.errors import InputError
-from transforms.files import read_bytes
+from transforms.files import exists, join_path, read_bytes
 from transforms.quantize import Quantization
 
 ENCODER_FILE = "encoder.keras"
@@ -48,7 +46,7 @@ def find_model(name: str | None) -> Model:
 
     Raises InputError where it is missing, or is not what its card says.
     """
-    if name is not None and FileSystems.exists(FileSystems.join(name, CARD_FILE)):
+    if name is not None and exists(join_path(name, CARD_FILE)):
         return _model_directory(name, name)
     if name is None or name == PRETRAINED:
         return _model_directory(PRETRAINED, str(files("transforms").joinpath(PRETRAINED)))
@@ -62,7 +60,7 @@ def find_model(name: str | None) -> Model:
 
 
 def _model_directory(name: str, folder: str) -> Model:
-    path = FileSystems.join(folder, CARD_FILE)
+    path = join_path(folder, CARD_FILE)
     try:
         card = json.loads(read_bytes(path))
         if card["format"] != CARD_FORMAT:
@@ -73,7 +71,7 @@ def _model_directory(name: str, folder: str) -> Model:
         raise InputError(
             f"--model={name}: its {CARD_FILE} is not what train writes ({error}): train it again"
         ) from error
-    paths = {file: FileSystems.join(folder, file) for file in stated}
+    paths = {file: join_path(folder, file) for file in stated}
     for file, expected in stated.items():
         if _sha256(name, paths[file]) != expected:
             raise InputError(

@@ -1,0 +1,141 @@
+"""Local files without Beam, as Beam has them; and what is not local by Beam's file systems."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.memory_files import FILES
+from transforms.errors import RunError
+from transforms.files import (
+    exists,
+    file_bytes,
+    file_facts,
+    is_file_system_error,
+    is_local,
+    join_path,
+    list_files,
+    make_parent,
+    move,
+    read_bytes,
+    remove,
+    require_file_system,
+    split_path,
+    write_bytes,
+)
+
+NAMES = ["a", "b.gz", "a[1]", "a1", "]", "^", "!", "-", ".hidden", "sub/a", "sub/sub/b.gz", "a\\"]
+
+
+@pytest.fixture(params=["local", "mem"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A folder on this machine, and one that only Beam knows."""
+    yield str(tmp_path / "folder") if request.param == "local" else "mem://folder"
+    FILES.clear()
+
+
+def test_a_file_is_written_listed_moved_and_removed(folder: str):
+    first, second = join_path(folder, "a", "first.gz"), join_path(folder, "b/second")
+    facts = write_bytes(first, b"some")
+    assert (read_bytes(first), file_bytes(first), file_facts(first)) == (b"some", 4, facts)
+    assert list_files(f"{folder}/**") == list_files(f"{folder}/?/*.gz") == [first]
+    assert (list_files(first), list_files(second), list_files(f"{folder}/*")) == ([first], [], [])
+    assert split_path(first) == (join_path(folder, "a"), "first.gz")
+    write_bytes(second, b"other")
+    move(first, second, facts)
+    move(first, second, facts)
+    assert (exists(first), read_bytes(second)) == (False, b"some")
+    write_bytes(first, b"again")
+    assert list_files(f"{folder}/**") == [first, second]
+    with pytest.raises(RunError, match="is gone"):
+        move(join_path(folder, "c"), second, facts._replace(bytes=5))
+    remove(first)
+    assert list_files(f"{folder}/**") == [second]
+    remove(folder)
+    remove(folder)
+    assert list_files(f"{folder}/**") == []
+    with pytest.raises(OSError, match="first"):
+        read_bytes(first)
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(folder: str):
+    with pytest.raises(TypeError):
+        write_bytes(join_path(folder, "a"), "no bytes")  # type: ignore[arg-type]
+    assert list_files(f"{folder}/**") in ([], [join_path(folder, "a")])
+    assert not exists(join_path(folder, "a"))
+
+
+def test_a_path_with_a_scheme_goes_to_beam():
+    assert [is_local(path) for path in ("a", "/a", "a:b", "C:/a", "a/b://c")] == [True] * 5
+    assert not any(map(is_local, ("mem://a", "gs://a", "file:///a", " s3://a")))
+    for path in ("a", "mem://a"):
+        require_file_system(path)
+    with pytest.raises(ValueError, match="file:///a"):
+        require_file_system("file:///a")
+    assert is_file_system_error(BeamIOError("none"))
+    assert not is_file_system_error(OSError("none"))
+
+
+@pytest.mark.parametrize("path", ["a", "a/", "/a/b", "a/../b", "./a", "/"])
+def test_local_paths_are_taken_apart_as_beam_does(path: str):
+    assert split_path(path) == FileSystems.split(path)
+    assert join_path(path, "b", "c") == FileSystems.join(path, "b", "c")
+    assert join_path(path, "/b") == FileSystems.join(path, "/b")
+
+
+def test_a_file_in_the_way_of_a_folder_is_an_error(tmp_path: Path):
+    (tmp_path / "a").touch()
+    with pytest.raises(FileExistsError):
+        make_parent(f"{tmp_path}/a/b")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    for name in NAMES:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (folder / "link").symlink_to("a")
+    (folder / "broken").symlink_to("nothing")
+    (folder / "linked").symlink_to("sub")
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")  # Of Beam's.
+@settings(deadline=None)
+@given(st.lists(st.sampled_from("ab1.*?[]!^-/\\us"), max_size=8).map("".join))
+@example("**")
+@example("sub")
+@example("sub/")
+@example("s*/**")
+@example("[!]")
+@example("[!]a]")
+@example("[]a]")
+@example("[^a]")
+@example("[b-a]")
+@example("a[[]1]")
+@example("[a\\]")
+@example("li*")
+@example("linked/*")
+@example("linke?/*")
+def test_a_glob_matches_the_files_that_it_matches_for_beam(files: Path, pattern: str):
+    try:
+        (found,) = FileSystems.match([f"{files}/{pattern}"])
+        expected = sorted(metadata.path for metadata in found.metadata_list)
+    except BeamIOError:
+        expected = []
+    assert list_files(f"{files}/{pattern}") == expected
+
+
+def test_a_glob_without_a_folder_is_of_this_folder(files: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(files)
+    assert list_files("a*") == ["a", "a1", "a[1]"]
+    assert list_files("a") == ["a"]
+    assert list_files("su*/*") == ["sub/a"]
+    assert list_files("./a?") == ["./a1", "./a\\"]
+    assert list_files("**/b.gz") == ["sub/sub/b.gz"]
