@@ -13,6 +13,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from beam_job import publishing, run_directory
+from beam_job.completion import Run, complete
 from beam_job.datasets import (
     PUBLISHED_ROWS,
     Dataset,
@@ -30,17 +31,17 @@ from beam_job.options import EMNIST_NAMES, CompressOptions, beam_options, withou
 from beam_job.pipelines import has_worker_processes, is_local, run_to_end
 from beam_job.progress import Progress, tick
 from beam_job.report import MEGABYTE, terminal_table
-from beam_job.run_directory import Run
 from beam_job.stage import known_dataset, open_dataset, with_gzips_staged
 from transforms.autoencoder import load_decoder, load_encoder
 from transforms.encode import Encode, KerasEncoderHandler
 from transforms.errors import InputError
 from transforms.files import file_facts
-from transforms.images import PIXELS, ImageBatch, ReadImages, Reject, Shard
-from transforms.latents import LatentBatch, WriteLatents
+from transforms.images import PIXELS, ImageBatch, Reject, Shard
+from transforms.latents import LatentBatch
 from transforms.model_directory import Model, find_model
 from transforms.preprocess import NormalizeImages, ReshapeImages
-from transforms.quantize import Quantization, StoreLatents
+from transforms.quantize import Quantization
+from transforms.read_images import ReadImages
 from transforms.shard_files import ShardFile
 from transforms.sizes import (
     ByteCounts,
@@ -50,6 +51,7 @@ from transforms.sizes import (
     sizes_read,
     sizes_written,
 )
+from transforms.write_latents import StoreLatents, WriteLatents
 
 CANNOT_DECODE = (
     "The model is an encoder alone: its latents cannot be decoded, and what is lost is not known. "
@@ -231,7 +233,7 @@ class _CompleteRun(beam.DoFn):
         latents: list[LatentBatch],
     ) -> None:
         sample = Sample(images, latents)
-        run_directory.complete(planned, files, sizes, rejects, checksums, sample)
+        complete(planned, files, sizes, rejects, checksums, sample)
 
 
 def _plan(

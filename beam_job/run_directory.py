@@ -1,66 +1,28 @@
-"""What a run writes, and how it becomes complete."""
+"""What there is in a run directory, and whether a run may be written to one."""
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
-from hashlib import sha256
+from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from apache_beam.io.filesystems import FileSystems
-
 from beam_job import __version__, publishing
-from beam_job.datasets import Source, shard_keys, with_checksums
-from beam_job.decoded_sample import Sample, decoded_sample
-from beam_job.publishing import Attempt
-from beam_job.report import report_html, sizes_report
-from beam_job.shown import Shown, shown_of
-from transforms.errors import InputError, RunError
-from transforms.files import FileFacts, is_local, list_files, read_bytes, write_bytes
-from transforms.images import Reject, ShardKey, too_many_rejects
+from beam_job.datasets import shard_keys
+from transforms.errors import InputError
+from transforms.files import exists, is_local, list_files, read_bytes
+from transforms.images import ShardKey
 from transforms.latents import LATENTS_FOLDER
-from transforms.model_directory import find_model
 from transforms.quantize import Quantization
 from transforms.shard_files import ShardFile
-from transforms.sizes import Sizes
 
 MANIFEST = "manifest.json"
 SIZES = "sizes.json"
 REPORT = "report.html"
 REJECTS = "rejects/rejects.jsonl"
+FORMAT = "emnist-latents run"
 
-_FORMAT = "emnist-latents run"
 _VERSIONS_OF = ("apache-beam", "keras", "numpy", "pyarrow", "tensorflow")
-
-
-@dataclass(frozen=True)
-class Run:
-    """All that is known of a run before it starts; JSON values, for any worker to write down.
-
-    staged: images that there should be, by split. model: what identifies the encoder.
-    """
-
-    attempt: Attempt
-    dataset: str
-    fingerprint: str | None
-    sources: tuple[Source, ...]
-    staged: dict[str, int]
-    shards: dict[str, int]
-    characters: dict[int, str]
-    model: dict[str, Any]
-    flags: dict[str, Any]
-    max_rejects: int
-    warnings: tuple[str, ...]
-
-    @property
-    def quantization(self) -> Quantization | None:
-        """How the latents are stored in whole numbers; None where they are floats."""
-        described = self.model["quantization"]
-        return None if described is None else Quantization.from_json(described)
 
 
 def check_output(output: str, *, overwrite: bool) -> None:
@@ -69,7 +31,7 @@ def check_output(output: str, *, overwrite: bool) -> None:
         _check_local(Path(output))
     if not list_files(publishing.child(output, "**")):
         return
-    complete = _is_run(output)
+    complete = is_run(output)
     unfinished = list_files(publishing.child(output, f"{publishing.ATTEMPT_PREFIX}*/**"))
     if not complete and not unfinished:
         raise InputError(f"--output={output} holds files that are no run: give another folder")
@@ -80,12 +42,12 @@ def check_output(output: str, *, overwrite: bool) -> None:
         )
 
 
-def _is_run(output: str) -> bool:
+def is_run(output: str) -> bool:
     """Whether there is a manifest, and it is one of ours."""
-    if not FileSystems.exists(publishing.child(output, MANIFEST)):
+    if not exists(publishing.child(output, MANIFEST)):
         return False
     try:
-        return read_json(output, MANIFEST).get("format") == _FORMAT
+        return read_json(output, MANIFEST).get("format") == FORMAT
     except (ValueError, AttributeError):
         return False
 
@@ -100,139 +62,6 @@ def _check_local(output: Path) -> None:
             break
 
 
-def complete(
-    run: Run,
-    files: Sequence[ShardFile],
-    sizes: Mapping[str, Sizes],
-    rejects: Sequence[Reject],
-    checksums: Mapping[str, str],
-    sample: Sample,
-) -> None:
-    """Checks that everything arrived, and publishes the run, its manifest last.
-
-    files: those of WriteLatents. sizes: by split. rejects: the images set aside. checksums:
-    SHA-256 of source files by path. sample: what the report is drawn from. Raises RunError where
-    images are missing, InputError where more were rejected than are borne, or another run is there
-    by now; then nothing is published.
-    """
-    if len(rejects) > run.max_rejects:
-        ordered = sorted(rejects, key=lambda reject: (reject.split, reject.image_id))
-        raise InputError(too_many_rejects(ordered, run.max_rejects))
-    if _is_published(run):
-        return
-    check_counts(run.staged, sizes)
-    check_files(run.shards, files)
-    sizes = {split: sizes[split] for split in run.staged}  # In the order of the dataset.
-    sources = with_checksums(run.sources, dict(checksums))
-    report = sizes_report(sizes, sources)
-    documents = {SIZES: _json(report)}
-    if rejects:
-        documents[REJECTS] = _rejects_lines(rejects)
-    manifest = _manifest(run, files, sizes, sources)
-    documents[REPORT] = report_html(manifest, report, _shown(run, report, sample)).encode()
-    facts = {file.path: FileFacts(file.bytes, file.sha256) for file in files}
-    for name, content in documents.items():
-        facts[name] = write_bytes(publishing.child(run.attempt.folder, name), content)
-        manifest["files"].append({"path": name, **facts[name]._asdict()})
-    if run.flags["overwrite"]:
-        publishing.remove_other_attempts(run.attempt)
-    publishing.publish(run.attempt, facts, MANIFEST, _json(manifest), owned=("latents", "rejects"))
-
-
-def _shown(run: Run, report: Mapping[str, Any], sample: Sample) -> Shown | None:
-    model = replace(find_model(run.flags["model"]), decoder_sha256=run.model["decoder_sha256"])
-    compared = decoded_sample(sample, model, run.quantization)
-    total = report["total"]
-    bytes_per_image = total["parquet_bytes"] / max(1, total["images"])
-    return shown_of(compared, run.characters, bytes_per_image)
-
-
-def _is_published(run: Run) -> bool:
-    """Whether a runner does again what had been done; InputError if another run was faster."""
-    if run.flags["overwrite"] or not _is_run(run.attempt.output):
-        return False
-    if read_json(run.attempt.output, MANIFEST).get("run_id") == run.attempt.run_id:
-        return True
-    raise InputError(
-        f"--output={run.attempt.output} was filled by another run while this one worked, and that "
-        "one stays: give another folder, or --overwrite"
-    )
-
-
-def check_counts(staged: Mapping[str, int], sizes: Mapping[str, Sizes]) -> None:
-    """Raises RunError, with the numbers, unless each step accounts for every staged image."""
-    differences = [
-        f"split {split}: {staged.get(split, 0):,} images staged, {seen.images_read:,} read "
-        f"({seen.images_rejected:,} rejected), {seen.images_encoded:,} encoded, "
-        f"{seen.images_written:,} written"
-        for split, seen in sorted(({split: Sizes() for split in staged} | dict(sizes)).items())
-        if staged.get(split, 0) != seen.images_read + seen.images_rejected
-        or not seen.images_read == seen.images_encoded == seen.images_written
-    ]
-    if differences:
-        raise RunError(
-            f"{'; '.join(differences)}: these must agree, so nothing is published; run it again, "
-            "and report it if it happens again"
-        )
-
-
-def check_files(shards: Mapping[str, int], files: Sequence[ShardFile]) -> None:
-    """Raises RunError unless there is a file for each shard, InputError if image_ids overlap."""
-    for split, expected in shards.items():
-        paths = {file.path for file in files if file.split == split}
-        if len(paths) != expected or len(paths) != sum(file.split == split for file in files):
-            raise RunError(
-                f"split {split}: {len(paths)} files for {expected} shards, so nothing is "
-                "published: run it again, and report it if it happens again"
-            )
-        filled = sorted(file for file in files if file.split == split and file.rows)
-        for before, after in pairwise(filled):
-            if after.first_image_id <= before.last_image_id:  # type: ignore[operator]
-                raise InputError(
-                    f"split {split}: image_id {after.first_image_id} is in two places of the "
-                    "input: give each image once, in order"
-                )
-
-
-def _rejects_lines(rejects: Sequence[Reject]) -> bytes:
-    ordered = sorted(rejects, key=lambda reject: (reject.split, reject.image_id))
-    return "".join(json.dumps(reject._asdict()) + "\n" for reject in ordered).encode()
-
-
-def _manifest(
-    run: Run, files: Sequence[ShardFile], sizes: Mapping[str, Sizes], sources: Sequence[Source]
-) -> dict[str, Any]:
-    splits = {
-        split: {
-            "images": run.staged[split],
-            "shards": run.shards[split],
-            "read": sizes[split].images_read,
-            "rejected": sizes[split].images_rejected,
-            "encoded": sizes[split].images_encoded,
-            "written": sizes[split].images_written,
-        }
-        for split in run.staged
-    }
-    return {
-        "format": _FORMAT,
-        "format_version": 1,
-        "run_id": run.attempt.run_id,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "warnings": list(run.warnings),
-        "dataset": {
-            "name": run.dataset,
-            "fingerprint": run.fingerprint or _fingerprint(sources),
-            "splits": splits,
-            "sources": [source._asdict() for source in sources],
-        },
-        "model": run.model,
-        "characters": run.characters,
-        "flags": run.flags,
-        "versions": versions(),
-        "files": [file._asdict() for file in sorted(files)],
-    }
-
-
 def versions() -> dict[str, str]:
     """The versions of what makes a run."""
     return {
@@ -242,20 +71,10 @@ def versions() -> dict[str, str]:
     }
 
 
-def _fingerprint(sources: Sequence[Source]) -> str:
-    """SHA-256 over the source files' own, in order, as `sha256sum` would list them by split."""
-    lines = "".join(f"{source.sha256}  {source.split}\n" for source in sources)
-    return sha256(lines.encode()).hexdigest()
-
-
 def read_json(output: str, name: str) -> dict[str, Any]:
     """A JSON file of a run directory."""
     content: dict[str, Any] = json.loads(read_bytes(publishing.child(output, name)))
     return content
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 @dataclass(frozen=True)
@@ -315,14 +134,14 @@ class CompleteRun:
 def complete_run(folder: str) -> CompleteRun:
     """The run in a folder; raises InputError where there is none, or its manifest is not whole."""
     path = publishing.child(folder, MANIFEST)
-    if not FileSystems.exists(path):
+    if not exists(path):
         raise InputError(
             f"--input={folder} has no {MANIFEST}, so there is no complete run: give a run "
             "directory, or run compress again"
         )
     try:
         run = CompleteRun(folder, read_json(folder, MANIFEST))
-        if run.manifest["format"] != _FORMAT:
+        if run.manifest["format"] != FORMAT:
             raise ValueError(f"its format is {run.manifest['format']!r}")
         # All that will be asked of it: what is missing is found now.
         _ = run.shard_files(), run.quantization, run.characters

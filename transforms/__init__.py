@@ -10,24 +10,30 @@ files = (
 )
 """
 
-from transforms.decode import (
-    Decode,
-    DecodedBatch,
-    KerasDecoderHandler,
-    LatentShard,
-    ReadLatents,
-    StoredBatch,
-    WriteImages,
-)
-from transforms.encode import Encode, KerasEncoderHandler
-from transforms.errors import InputError, JobError, RunError
-from transforms.images import ImageBatch, ReadImages, Reject, Segment, Shard, ShardKey
-from transforms.latents import LatentBatch, WriteLatents
-from transforms.preprocess import NormalizeImages, ReshapeImages
-from transforms.quality import ImageQuality, Quality
-from transforms.quantize import Quantization, StoreLatents
-from transforms.shard_files import ShardFile
-from transforms.sizes import ByteCounts, Sizes
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transforms.decode import (
+        Decode,
+        DecodedBatch,
+        KerasDecoderHandler,
+        LatentShard,
+        ReadLatents,
+        StoredBatch,
+        WriteImages,
+    )
+    from transforms.encode import Encode, KerasEncoderHandler
+    from transforms.errors import InputError, JobError, RunError
+    from transforms.images import ImageBatch, Reject, Segment, Shard, ShardKey
+    from transforms.latents import LatentBatch
+    from transforms.preprocess import NormalizeImages, ReshapeImages
+    from transforms.quality import ImageQuality, Quality
+    from transforms.quantize import Quantization
+    from transforms.read_images import ReadImages
+    from transforms.shard_files import ShardFile
+    from transforms.sizes import ByteCounts, Sizes
+    from transforms.write_latents import StoreLatents, WriteLatents
 
 __all__ = [
     "ByteCounts",
@@ -60,3 +66,29 @@ __all__ = [
     "WriteImages",
     "WriteLatents",
 ]
+
+# Where the names are; those that need no Beam first, so that it is not imported for them.
+_MODULES = (
+    "errors",
+    "images",
+    "latents",
+    "quantize",
+    "shard_files",
+    "sizes",
+    "preprocess",
+    "quality",
+    "read_images",
+    "write_latents",
+    "encode",
+    "decode",
+)
+
+if not TYPE_CHECKING:  # What has no type would hide a wrong name.
+
+    def __getattr__(name: str) -> Any:
+        """A public name, imported when it is first asked for: many need Beam, and some do not."""
+        for module in _MODULES if name in __all__ else ():
+            found = getattr(import_module(f"{__name__}.{module}"), name, None)
+            if found is not None:
+                return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

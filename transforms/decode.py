@@ -31,8 +31,8 @@ from transforms.images import (
 from transforms.latents import LATENT_COLUMN, METADATA_KEY, LatentBatch
 from transforms.model_directory import find_model
 from transforms.quantize import Quantization
-from transforms.shard_files import WriteShards
 from transforms.staged import staged_bytes, staged_table
+from transforms.write_shards import WriteShards
 
 IMAGES_FOLDER = "images"
 

@@ -1,4 +1,4 @@
-"""Latents in Parquet: the schema, and writing a file for each shard."""
+"""Latents in Parquet: the schema, and the file of a shard."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from transforms.errors import RunError
 from transforms.images import IMAGE_ID_COLUMN, LABEL_COLUMN, ShardKey, label_array
-from transforms.shard_files import WriteShards
 
 LATENTS_FOLDER = "latents"
 CHARACTER_COLUMN = "character"
@@ -142,16 +141,3 @@ class LatentFormat:
     def content(self, table: pa.Table) -> bytes:
         """The file, as parquet_bytes has it."""
         return parquet_bytes(table, self.metadata)
-
-
-class WriteLatents(WriteShards):
-    """PCollection[LatentBatch] -> PCollection[ShardFile]: one Parquet file a shard.
-
-    output: the run directory. characters: what a label stands for. metadata: goes into every
-    file. See WriteShards for when a file is written.
-    """
-
-    def __init__(
-        self, output: str, characters: Mapping[int, str], metadata: Mapping[str, Any]
-    ) -> None:
-        super().__init__(output, LatentFormat(dict(characters), dict(metadata)))

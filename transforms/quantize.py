@@ -1,16 +1,12 @@
 """Latents as small numbers: their types, and a scale and an offset for each dimension."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-import apache_beam as beam
 import numpy as np
 
 from transforms.errors import RunError
-
-if TYPE_CHECKING:
-    from transforms.latents import LatentBatch
 
 # How much of a dimension's values may lie beyond the range, at each end; the best is measured.
 _CLIPPED_PERCENT = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -87,21 +83,6 @@ def _bounds(values: np.ndarray) -> Sequence[tuple[float, float]]:
     lows = np.percentile(values, _CLIPPED_PERCENT)
     highs = np.percentile(values, [100 - percent for percent in _CLIPPED_PERCENT])
     return [(float(low), float(high)) for low in np.unique(lows) for high in np.unique(highs)]
-
-
-class StoreLatents(beam.DoFn):
-    """LatentBatch of float32 -> the same as its latents are stored: float16, or uint8 quantized.
-
-    dtype: the NumPy type of the values; uint8 needs a quantization.
-    """
-
-    def __init__(self, dtype: str, quantization: Quantization | None = None) -> None:
-        self._dtype = dtype
-        self._quantization = quantization
-
-    def process(self, batch: "LatentBatch") -> Sequence["LatentBatch"]:
-        stored = stored_values(batch.latents, self._dtype, self._quantization)
-        return [replace(batch, latents=stored)]
 
 
 def stored_values(latents: np.ndarray, dtype: str, quantization: Quantization | None) -> np.ndarray:

@@ -12,7 +12,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from tests.conftest import RUNNER, tree
 from transforms.errors import RunError
 from transforms.images import NO_LABEL, ShardKey
-from transforms.latents import LatentBatch, WriteLatents, latent_table
+from transforms.latents import LatentBatch, latent_table
+from transforms.write_latents import WriteLatents
 
 SHARDS = [ShardKey("train", 0, 2, 5), ShardKey("train", 1, 2, 3), ShardKey("test", 0, 1, 4)]
 

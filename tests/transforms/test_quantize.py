@@ -13,7 +13,8 @@ from tests.conftest import RUNNER
 from transforms.errors import RunError
 from transforms.images import ShardKey
 from transforms.latents import LatentBatch
-from transforms.quantize import Quantization, StoreLatents, calibrate, stored_values
+from transforms.quantize import Quantization, calibrate, stored_values
+from transforms.write_latents import StoreLatents
 
 BY_HAND = Quantization(bits=4, scale=(0.5, 2.0), offset=(1.0, -3.0))
 

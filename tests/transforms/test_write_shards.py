@@ -11,7 +11,7 @@ from apache_beam.testing.util import assert_that
 from tests.conftest import RUNNER, tree
 from transforms.images import ShardKey
 from transforms.latents import LatentBatch, LatentFormat
-from transforms.shard_files import WriteShards
+from transforms.write_shards import WriteShards
 
 KEY = ShardKey("train", 0, 2, 5)
 NAME = "latents/split=train/part-00000-of-00002.parquet"

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
+from beam_job.completion import Run, check_counts, check_files, complete
 from beam_job.decoded_sample import Sample
 from beam_job.publishing import Attempt
-from beam_job.run_directory import Run, check_counts, check_files, complete
 from tests.conftest import tree
 from transforms.errors import InputError, RunError
 from transforms.files import write_bytes
