@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from beam_job import __version__
 from beam_job.datasets import Source
@@ -78,6 +77,8 @@ def fetch_archive(url: str, *, quiet: bool) -> Path:
 def _download(url: str, target: Path, wanted: Path, *, quiet: bool) -> None:
     if not url.startswith(("https://", "http://")):
         raise InputError(f"--archive_url={url} is no address to fetch from: give an https:// URL")
+    from tqdm import tqdm
+
     try:
         request = urllib.request.Request(url, headers={"User-Agent": _USER_AGENT})  # noqa: S310
         with (

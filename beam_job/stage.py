@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from beam_job import publishing
 from beam_job.datasets import (
@@ -117,6 +116,8 @@ def ensure_staged(name: str, options: StageOptions) -> Dataset:
 
 def _stage(name: str, folder: str, options: StageOptions) -> dict[str, Any]:
     """Writes a dataset's staged files; what DATASET_FILE is to say of them."""
+    from tqdm import tqdm
+
     writer = _Writer(folder, CHARACTERS[name], options.batch_size)
     files: list[_StagedFile] = []
     fingerprint = hashlib.sha256()
