@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 REQUIRED = [
     "apache-beam>=2.77,<3",
     "extra-keras-datasets>=1.2,<2",
+    "h5py>=3.11,<4",
     "jinja2>=3.0,<4",
     "keras>=3.12,<4",
     "matplotlib>=3.8,<4",
@@ -22,12 +23,15 @@ REQUIRED = [
     "tqdm>=4.66,<5",
 ]
 EVALUATE = ["bjontegaard>=1.3,<2", "imagecodecs>=2025.3.30"]
+FAST = ["ai-edge-litert>=2.1,<3", "ncnn>=1.0.20250916"]
 EXTRAS = {
+    "fast": FAST,
     "evaluate": EVALUATE,
     "gcp": ["apache-beam[gcp]>=2.77,<3"],
     "aws": ["apache-beam[aws]>=2.77,<3"],
     "dev": [
         *EVALUATE,
+        *FAST,
         "Hershey-Fonts>=2.1,<3",
         "duckdb>=1.1,<3",
         "hypothesis>=6.100,<7",
@@ -47,7 +51,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.10,<3.14",
-    packages=["beam_job", "transforms"],
+    packages=["beam_job", "transforms", "transforms.engines"],
     package_data={"beam_job": ["py.typed", "*.jinja"], "transforms": ["py.typed", "pretrained/*"]},
     install_requires=REQUIRED,
     extras_require=EXTRAS,

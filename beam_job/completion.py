@@ -24,6 +24,7 @@ from beam_job.run_directory import (
     versions,
 )
 from beam_job.shown import Shown, shown_of
+from transforms.engines.choice import decoder_engine
 from transforms.errors import InputError, RunError
 from transforms.files import FileFacts, write_bytes
 from transforms.images import Reject, too_many_rejects
@@ -100,7 +101,8 @@ def complete(
 
 def _shown(run: Run, report: Mapping[str, Any], sample: Sample) -> Shown | None:
     model = replace(find_model(run.flags["model"]), decoder_sha256=run.model["decoder_sha256"])
-    compared = decoded_sample(sample, model, run.quantization)
+    engine = decoder_engine(run.model["engine"])
+    compared = decoded_sample(sample, model, engine, run.quantization)
     total = report["total"]
     bytes_per_image = total["parquet_bytes"] / max(1, total["images"])
     return shown_of(compared, run.characters, bytes_per_image)

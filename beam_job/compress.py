@@ -6,7 +6,7 @@
 import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -32,8 +32,15 @@ from beam_job.pipelines import has_worker_processes, is_local, run_to_end
 from beam_job.progress import Progress, tick
 from beam_job.report import MEGABYTE, terminal_table
 from beam_job.stage import known_dataset, open_dataset, with_gzips_staged
-from transforms.autoencoder import load_decoder, load_encoder
-from transforms.encode import Encode, KerasEncoderHandler
+from transforms.encode import Encode, EncoderHandler
+from transforms.engines.choice import (
+    INT8,
+    Engine,
+    choose_engine,
+    decoder_engine,
+    load_decoder,
+    load_encoder,
+)
 from transforms.errors import InputError
 from transforms.files import file_facts
 from transforms.images import PIXELS, ImageBatch, Reject, Shard
@@ -69,13 +76,17 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
         check_file_system(flag, getattr(options, flag))
     model = find_model(options.model)
     quantization = _quantization(model, options)
+    engine = choose_engine(model, options.engine, options.precision)
     run_directory.check_output(options.output, overwrite=options.overwrite)
     if options.plan:
-        print(_plan(options, known_dataset(options), model, pipeline_options))
+        print(_plan(options, known_dataset(options), model, engine, pipeline_options))
         return 0
-    facts = model_facts(model, load_encoder(model), options.latent_dtype, quantization)
+    encoder = load_encoder(model, engine)
+    facts = model_facts(model, engine, encoder, options.latent_dtype, quantization)
     if model.decoder:
-        load_decoder(model)  # One that cannot be loaded is found now, not at the end.
+        load_decoder(
+            model, decoder_engine(engine.name)
+        )  # One that cannot be loaded is found now, not at the end.
     attempt = publishing.begin(options.output, "--output")
     try:
         dataset = with_gzips_staged(open_dataset(options), attempt.folder)
@@ -154,7 +165,7 @@ def build_pipeline(
     )
     latents = (
         images
-        | "Encode" >> Encode(KerasEncoderHandler(options.model, planned.model["sha256"]))
+        | "Encode" >> Encode(_encoder_handler(options.model, planned.model))
         | "StoreLatents"
         >> beam.ParDo(StoreLatents(STORED_DTYPES[options.latent_dtype], planned.quantization))
     )
@@ -194,6 +205,12 @@ def build_pipeline(
         )
     )
     return pipeline
+
+
+def _encoder_handler(name: str | None, facts: dict[str, Any]) -> EncoderHandler:
+    engine = Engine(facts["engine"], facts["precision"])
+    sha256 = facts["int8_sha256" if engine.precision == INT8 else "sha256"]
+    return EncoderHandler(name, engine, sha256)
 
 
 _Batch = TypeVar("_Batch", ImageBatch, LatentBatch)
@@ -240,6 +257,7 @@ def _plan(
     options: CompressOptions,
     dataset: Dataset | None,
     model: Model,
+    engine: Engine,
     pipeline_options: PipelineOptions,
 ) -> str:
     """What would be done, in lines."""
@@ -257,6 +275,7 @@ def _plan(
         f"dataset   {options.dataset or options.input} ({where})",
         *(_split_plan(options, split, images) for split, images in rows.items()),
         f"model     {model.name} ({model.encoder}), latents as {options.latent_dtype}{bits}",
+        f"engine    {engine.name}, {engine.precision}",
         f"runner    {pipeline_options.view_as(StandardOptions).runner}",
         f"output    {options.output}: latents/ as above, {documents}",
         "nothing was done: this is --plan",

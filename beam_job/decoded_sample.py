@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from beam_job.pictures import Compared
-from transforms.autoencoder import load_decoder
-from transforms.decode import decode_function, decoded_pixels, values_of
+from transforms.decode import decoded_pixels, values_of
+from transforms.engines.choice import load_decoder
 from transforms.errors import RunError
 from transforms.images import ImageBatch
 from transforms.latents import LatentBatch
@@ -34,10 +34,11 @@ class Sample(NamedTuple):
 
 
 def decoded_sample(
-    sample: Sample, model: Model, quantization: Quantization | None
+    sample: Sample, model: Model, engine: str | None, quantization: Quantization | None
 ) -> Compared | None:
     """What comes back of a sample; None without a decoder, or for no images.
 
+    engine: what decodes it, as load_decoder has it.
     Raises RunError where images and latents are not of the same images.
     """
     images, latents = sample
@@ -50,7 +51,7 @@ def decoded_sample(
             "the images and the latents of the report's sample differ: run it again, and report "
             "it if it happens again"
         )
-    decode = decode_function(load_decoder(model))
+    decode = load_decoder(model, engine).compute
     values = values_of(_joined(stored, "latents"), quantization)
     decoded, pixels = decoded_pixels(decode, values), _joined(originals, "pixels")
     return Compared(

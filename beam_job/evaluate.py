@@ -59,9 +59,10 @@ from beam_job.plots import rate_distortion_png, rate_distortion_svg
 from beam_job.publishing import Attempt
 from beam_job.stage import open_dataset, with_gzips_staged
 from beam_job.train import TrainingData
-from transforms.autoencoder import load_decoder, load_encoder
-from transforms.decode import decode_function, decoded_pixels
-from transforms.encode import encode_function, latents_of
+from transforms.decode import decoded_pixels
+from transforms.encode import latents_of
+from transforms.engines.choice import TENSORFLOW, Engine, load_decoder, load_encoder
+from transforms.engines.network import Network
 from transforms.errors import InputError
 from transforms.files import file_bytes, file_facts, write_bytes
 from transforms.latents import LatentFormat
@@ -113,7 +114,7 @@ def run(options: EvaluateOptions) -> int:
         check_file_system(flag, getattr(options, flag))
     publishing.check_output(options.output, EVALUATION, "evaluation", overwrite=options.overwrite)
     model = find_model(options.model)
-    encoder = load_encoder(model)
+    encoder = load_encoder(model, Engine())
     latents = _latents(model, encoder)
     attempt = publishing.begin(options.output, "--output")
     try:
@@ -153,11 +154,11 @@ def check_extra() -> None:
         )
 
 
-def _latents(model: Model, encoder: Any) -> VectorCoder:
-    encode = encode_function(encoder)
-    decode = decode_function(load_decoder(model))
+def _latents(model: Model, encoder: Network) -> VectorCoder:
+    decode = load_decoder(model, TENSORFLOW).compute
     return VectorCoder(
-        lambda pixels: latents_of(encode, pixels), lambda latents: decoded_pixels(decode, latents)
+        lambda pixels: latents_of(encoder.compute, pixels),
+        lambda latents: decoded_pixels(decode, latents),
     )
 
 
@@ -166,11 +167,11 @@ def _quantizations(model: Model) -> dict[int, Quantization]:
     return {bits: quantization for bits, quantization in known.items() if quantization}
 
 
-def _file_format(dataset: Dataset, model: Model, encoder: Any) -> FileFormat:
+def _file_format(dataset: Dataset, model: Model, encoder: Network) -> FileFormat:
     """What a run of `compress` on this dataset would write."""
 
     def file_format(latent_dtype: str, quantization: Quantization | None) -> LatentFormat:
-        facts = model_facts(model, encoder, latent_dtype, quantization)
+        facts = model_facts(model, Engine(), encoder, latent_dtype, quantization)
         return LatentFormat(dataset.characters, latents_metadata(dataset.name, facts))
 
     return file_format

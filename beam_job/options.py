@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 EMNIST_NAMES = ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")
 DATASET_NAMES = ("sample", *EMNIST_NAMES)
 PIPELINE_COMMANDS = ("compress", "reconstruct")
+ENGINES = ("tensorflow", "ncnn", "litert")
+PRECISIONS = ("float32", "int8")
 LATENT_DTYPES = ("float32", "float16", "int8")
 MIN_BITS, MAX_BITS = 4, 8
 ORIENTATIONS = ("auto", "upright", "transposed")
@@ -59,6 +61,8 @@ class CompressOptions(ImageOptions):
 
     output: str
     model: str | None
+    engine: str | None
+    precision: str
     latent_dtype: str
     latent_bits: int
     batch_size: int
@@ -104,6 +108,7 @@ class ReconstructOptions:
     input: str
     output: str
     model: str | None
+    engine: str | None
     originals: ImageOptions | None
     batch_size: int
     overwrite: bool
@@ -173,6 +178,11 @@ def _check_images(command: str, settings: dict[str, Any]) -> None:
 
 
 def _compress_options(settings: dict[str, Any]) -> CompressOptions:
+    engine, precision = settings["engine"], settings["precision"]
+    if precision == "int8" and engine not in (None, "litert"):
+        raise UsageError(f"--precision=int8 goes with --engine=litert: {engine} has float32 alone")
+    if engine == "litert" and precision == "float32":
+        raise UsageError("--engine=litert goes with --precision=int8: in float32 ncnn is faster")
     bits = settings["latent_bits"]
     if bits is not None and settings["latent_dtype"] != "int8":
         raise UsageError("--latent_bits goes with --latent_dtype=int8: other types keep all bits")
@@ -308,6 +318,20 @@ def _add_compress_flags(parser: argparse.ArgumentParser) -> None:
         "default: the model that comes with the package",
     )
     encoder.add_argument(
+        "--engine",
+        choices=ENGINES,
+        help="what computes the encoder: tensorflow, the reference; ncnn, faster, with the same "
+        "latents but for rounding; litert, for int8; default: the fastest that is installed "
+        "(pip install 'emnist-latents[fast]')",
+    )
+    encoder.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="what the encoder computes in; int8 is several times as fast, and loses a little "
+        "(default: %(default)s)",
+    )
+    encoder.add_argument(
         "--latent_dtype",
         choices=LATENT_DTYPES,
         default=LATENT_DTYPES[0],
@@ -341,6 +365,11 @@ def _add_reconstruct_flags(parser: argparse.ArgumentParser) -> None:
         type=_path,
         metavar="DIR",
         help="the model directory that made the latents; default: the one that the run names",
+    )
+    source.add_argument(
+        "--engine",
+        choices=ENGINES[:2],
+        help="what computes the decoder; default: ncnn where it is installed, else tensorflow",
     )
     _add_batch_size(source, "latents that go through the decoder in one call")
     originals = parser.add_argument_group("the originals, to measure against")

@@ -30,16 +30,16 @@ from beam_job.report import columns_of_text, reconstruction_html
 from beam_job.run_directory import CompleteRun, complete_run
 from beam_job.shown import shown_of
 from beam_job.stage import open_dataset, with_gzips_staged
-from transforms.autoencoder import load_decoder
 from transforms.decode import (
     Decode,
     DecodedBatch,
-    KerasDecoderHandler,
+    DecoderHandler,
     LatentShard,
     ReadLatents,
     WriteImages,
     original_pixels,
 )
+from transforms.engines.choice import load_decoder
 from transforms.errors import InputError, RunError
 from transforms.files import FileFacts, file_facts, read_bytes, write_bytes
 from transforms.images import Shard, ShardKey
@@ -89,7 +89,7 @@ def run(options: ReconstructOptions, beam_flags: Sequence[str]) -> int:
     publishing.check_output(options.output, SEAL, "reconstruction", overwrite=options.overwrite)
     compressed = complete_run(options.input)
     model = _model_of(compressed, options.model)
-    load_decoder(model)
+    load_decoder(model, options.engine)
     attempt = publishing.begin(options.output, "--output")
     try:
         originals, facts = None, None
@@ -214,7 +214,7 @@ def build_pipeline(
         | "Shards" >> beam.Create(list(plan.shards), reshuffle=False)
         | "SpreadShards" >> beam.Reshuffle()
         | "ReadLatents" >> beam.ParDo(ReadLatents(plan.run.quantization, options.batch_size))
-        | "Decode" >> Decode(KerasDecoderHandler(plan.model.name, plan.model.decoder_sha256))
+        | "Decode" >> Decode(_decoder_handler(options, plan.model))
     )
     if progress_path is not None:
         _ = decoded | "ShowProgress" >> beam.Map(_note_progress, progress_path)
@@ -236,6 +236,10 @@ def build_pipeline(
         )
     )
     return pipeline
+
+
+def _decoder_handler(options: ReconstructOptions, model: Model) -> DecoderHandler:
+    return DecoderHandler(model.name, options.engine, model.decoder_sha256)
 
 
 def _note_progress(batch: DecodedBatch, path: str) -> None:

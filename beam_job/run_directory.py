@@ -3,7 +3,7 @@
 import json
 import platform
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ REJECTS = "rejects/rejects.jsonl"
 FORMAT = "emnist-latents run"
 
 _VERSIONS_OF = ("apache-beam", "keras", "numpy", "pyarrow", "tensorflow")
+_VERSIONS_IF_INSTALLED = ("ai-edge-litert", "ncnn")
 
 
 def check_output(output: str, *, overwrite: bool) -> None:
@@ -68,7 +69,16 @@ def versions() -> dict[str, str]:
         "emnist-latents": __version__,
         "python": platform.python_version(),
         **{name: version(name) for name in _VERSIONS_OF},
+        **{name: version(name) for name in _VERSIONS_IF_INSTALLED if _is_installed(name)},
     }
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def read_json(output: str, name: str) -> dict[str, Any]:

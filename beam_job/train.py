@@ -33,13 +33,17 @@ from beam_job.fit import (
 )
 from beam_job.images_at_hand import Partition, load_images, partition
 from beam_job.inputs import check_file_system
+from beam_job.int8_encoder import int8_encoder_bytes
 from beam_job.options import MAX_BITS, MIN_BITS, TrainOptions
 from beam_job.publishing import Attempt
 from beam_job.report import columns_of_text
 from beam_job.stage import open_dataset, with_gzips_staged
 from transforms.autoencoder import build_decoder, build_encoder, load_decoder, load_encoder
-from transforms.decode import DecodeFn, decode_function, decoded_pixels
-from transforms.encode import EncodeFn, encode_function, latents_of
+from transforms.decode import decoded_pixels
+from transforms.encode import latents_of
+from transforms.engines.choice import LITERT, is_installed
+from transforms.engines.network import Compute
+from transforms.engines.tensorflow_engine import compute_function
 from transforms.errors import InputError, RunError
 from transforms.files import list_files, read_bytes, remove, write_bytes
 from transforms.images import PIXELS
@@ -48,6 +52,7 @@ from transforms.model_directory import (
     CARD_FORMAT,
     DECODER_FILE,
     ENCODER_FILE,
+    ENCODER_INT8_FILE,
     Model,
     find_model,
 )
@@ -55,6 +60,12 @@ from transforms.quality import image_quality, quality_summary
 from transforms.quantize import Quantization, calibrate
 
 CHECKPOINT_FILE = "checkpoint.npz"
+INT8_ENCODER = "float32 by the int8 encoder"
+"""What the card calls the quality of float32 latents that the encoder gave in int8."""
+INT8_NOT_MEASURED = (
+    "The int8 encoder was made but not measured, for LiteRT is not installed: "
+    "pip install 'emnist-latents[fast]'"
+)
 
 # Keras 3.15 writes them, at their defaults, and 3.12 to 3.14 refuse a file that has them.
 _NEW_IN_KERAS = {"input_axes", "output_axes", "quantization_config"}
@@ -221,8 +232,10 @@ def _write_model(
     initial: Model | None,
     fitted: Fitted,
 ) -> dict[str, Any]:
-    encode, decode = encode_function(fitted.encoder), decode_function(fitted.decoder)
+    encode, decode = compute_function(fitted.encoder), compute_function(fitted.decoder)
     quantizations = _calibrated(encode, data.training)
+    encoder_int8 = int8_encoder_bytes(fitted.encoder, data.training)
+    encode_int8 = _int8_compute(attempt.output, encoder_int8)
     card: dict[str, Any] = {
         "format": CARD_FORMAT,
         "format_version": 1,
@@ -242,14 +255,17 @@ def _write_model(
         "initial_model": None if initial is None else _initial_facts(initial),
         "best_epoch": fitted.best_epoch.epoch,
         "quality": {
-            name: _quality(pixels, encode, decode, quantizations)
+            name: {
+                **_quality(pixels, encode, decode, quantizations),
+                **_int8_encoder_quality(pixels, encode_int8, decode),
+            }
             for name, pixels in data.held_out.items()
         },
         "latent": _latent_facts(encode, data),
         "quantization": {
             str(bits): quantization.to_json() for bits, quantization in quantizations.items()
         },
-        "warnings": list(fitted.warnings),
+        "warnings": [*fitted.warnings, *([] if encode_int8 else [INT8_NOT_MEASURED])],
         "history": [epoch._asdict() for epoch in fitted.history],
         "versions": {
             "emnist-latents": __version__,
@@ -257,10 +273,14 @@ def _write_model(
             **{name: version(name) for name in _VERSIONS_OF},
         },
     }
-    networks = {ENCODER_FILE: fitted.encoder, DECODER_FILE: fitted.decoder}
+    networks = {
+        ENCODER_FILE: keras_bytes(fitted.encoder),
+        ENCODER_INT8_FILE: encoder_int8,
+        DECODER_FILE: keras_bytes(fitted.decoder),
+    }
     facts = {
-        name: write_bytes(publishing.child(attempt.folder, name), keras_bytes(network))
-        for name, network in networks.items()
+        name: write_bytes(publishing.child(attempt.folder, name), content)
+        for name, content in networks.items()
     }
     card["files"] = {name: fact._asdict() for name, fact in facts.items()}
     content = (json.dumps(card, indent=1) + "\n").encode()
@@ -302,7 +322,7 @@ def _portable(config: Any) -> Any:
     return config
 
 
-def _calibrated(encode: EncodeFn, images: np.ndarray) -> dict[int, Quantization]:
+def _calibrated(encode: Compute, images: np.ndarray) -> dict[int, Quantization]:
     """How the latents of these images go into each number of bits."""
     step = -(-len(images) // _CALIBRATION_IMAGES)
     latents = latents_of(encode, images[::step])
@@ -311,8 +331,8 @@ def _calibrated(encode: EncodeFn, images: np.ndarray) -> dict[int, Quantization]
 
 def _quality(
     pixels: np.ndarray,
-    encode: EncodeFn,
-    decode: DecodeFn,
+    encode: Compute,
+    decode: Compute,
     quantizations: Mapping[int, Quantization],
 ) -> dict[str, Any]:
     """What images that were never trained on lose, by how their latents are stored."""
@@ -332,7 +352,27 @@ def _quality(
     }
 
 
-def _latent_facts(encode: EncodeFn, data: TrainingData) -> dict[str, Any]:
+def _int8_compute(name: str, content: bytes) -> Compute | None:
+    """What runs the int8 encoder; None where LiteRT isn't there."""
+    if not is_installed(LITERT):
+        return None
+    from transforms.engines import litert_engine
+
+    return litert_engine.network(name, content, parameters=0).compute
+
+
+def _int8_encoder_quality(
+    pixels: np.ndarray, encode: Compute | None, decode: Compute
+) -> dict[str, Any]:
+    """The same of the int8 encoder, whose latents are stored as they are."""
+    if encode is None:
+        return {}
+    decoded = decoded_pixels(decode, latents_of(encode, pixels))
+    quality = image_quality(np.arange(len(pixels)), pixels, decoded)
+    return {INT8_ENCODER: quality_summary(quality)}
+
+
+def _latent_facts(encode: Compute, data: TrainingData) -> dict[str, Any]:
     """What is dead in the latent, and what its values are like, over all held-out images."""
     held_out = np.concatenate([pixels.reshape(-1, PIXELS) for pixels in data.held_out.values()])
     latents = latents_of(encode, held_out)

@@ -26,8 +26,9 @@ from beam_job.stage import with_gzips_staged
 from beam_job.train import TrainingData, card_table, train
 from recipes.strokes import drawn_letters
 from transforms.autoencoder import load_decoder, load_encoder
-from transforms.decode import decode_function, decoded_pixels
-from transforms.encode import encode_function, latents_of
+from transforms.decode import decoded_pixels
+from transforms.encode import latents_of
+from transforms.engines.tensorflow_engine import compute_function
 from transforms.files import file_facts
 from transforms.images import PIXELS, SIDE
 from transforms.model_directory import CARD_FILE, Model, find_model
@@ -101,9 +102,9 @@ def picture(data: TrainingData, model: Model) -> bytes:
     if quantization is None:
         raise ValueError(model.name)
     originals = np.concatenate([pixels[:PICTURE_IMAGES] for pixels in data.held_out.values()])
-    latents = latents_of(encode_function(load_encoder(model)), originals)
+    latents = latents_of(compute_function(load_encoder(model)), originals)
     stored = quantization.dequantize(quantization.quantize(latents))
-    return sheet(originals, decoded_pixels(decode_function(load_decoder(model)), stored))
+    return sheet(originals, decoded_pixels(compute_function(load_decoder(model)), stored))
 
 
 def training_data(folder: Path, scratch: str, digit_copies: int = 1) -> TrainingData:

@@ -5,7 +5,7 @@ files = (
     batches
     | beam.ParDo(NormalizeImages())
     | beam.ParDo(ReshapeImages())
-    | Encode(KerasEncoderHandler())
+    | Encode(EncoderHandler())
     | WriteLatents(folder, characters={}, metadata={})
 )
 """
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from transforms.decode import (
         Decode,
         DecodedBatch,
-        KerasDecoderHandler,
+        DecoderHandler,
         LatentShard,
         ReadLatents,
         StoredBatch,
         WriteImages,
     )
-    from transforms.encode import Encode, KerasEncoderHandler
+    from transforms.encode import Encode, EncoderHandler
     from transforms.errors import InputError, JobError, RunError
     from transforms.images import ImageBatch, Reject, Segment, Shard, ShardKey
     from transforms.latents import LatentBatch
@@ -39,13 +39,13 @@ __all__ = [
     "ByteCounts",
     "Decode",
     "DecodedBatch",
+    "DecoderHandler",
     "Encode",
+    "EncoderHandler",
     "ImageBatch",
     "ImageQuality",
     "InputError",
     "JobError",
-    "KerasDecoderHandler",
-    "KerasEncoderHandler",
     "LatentBatch",
     "LatentShard",
     "NormalizeImages",

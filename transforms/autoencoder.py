@@ -2,44 +2,23 @@
 
 import contextlib
 import gc
-import io
-import json
 import os
 import sys
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transforms.errors import InputError
-from transforms.files import read_bytes
 from transforms.images import SIDE
+from transforms.keras_file import first_line, keras_content
 from transforms.model_directory import Model
+from transforms.quiet import stderr_held_back
 
 if TYPE_CHECKING:
     import keras
 
 LATENT_SIZE = 32
-
-_KERAS_MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
-_KERAS_MODULES = {
-    "builtins",
-    "keras",
-    "keras.constraints",
-    "keras.initializers",
-    "keras.layers",
-    "keras.losses",
-    "keras.metrics",
-    "keras.models",
-    "keras.optimizers",
-    "keras.optimizers.schedules",
-    "keras.regularizers",
-}
-_KERAS_PLUMBING = {("keras.src.models.functional", "Functional"), (None, "__keras_tensor__")}
-_CODE_CLASSES = {"Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer", "function"}
 
 
 def build_encoder(
@@ -140,16 +119,7 @@ def load_decoder(model: Model) -> "keras.Model":
 
 def _load_keras(name: str, path: str, expected_sha256: str) -> "keras.Model":
     keras = import_keras()
-    try:
-        content = read_bytes(path)
-    except OSError as error:
-        raise InputError(f"--model={name}: {path} cannot be read: put it back ({error})") from error
-    if sha256(content).hexdigest() != expected_sha256:
-        raise InputError(
-            f"--model={name}: {path} is not what it was (its SHA-256 is another): put the right "
-            "one back, or train it again"
-        )
-    _check_is_harmless(name, path, content)
+    content = keras_content(name, path, expected_sha256)
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder, "model.keras")  # Keras reads from the local disk only.
         local.write_bytes(content)
@@ -157,52 +127,9 @@ def _load_keras(name: str, path: str, expected_sha256: str) -> "keras.Model":
             return keras.saving.load_model(local, compile=False, safe_mode=True)
         except Exception as error:  # Keras raises whatever a layer's deserialisation raises.
             raise InputError(
-                f"--model={name}: {path} cannot be loaded as a Keras model ({_line(error)}): save "
-                "one that is made of Keras's own layers"
+                f"--model={name}: {path} cannot be loaded as a Keras model ({first_line(error)}): "
+                "save one that is made of Keras's own layers"
             ) from error
-
-
-def _check_is_harmless(name: str, path: str, content: bytes) -> None:
-    """Raises InputError unless a `.keras` file is made of Keras's own layers and plain weights.
-
-    Keras's safe mode refuses lambdas, but still imports whatever modules the file names; what it
-    was led to that way has had to be mended more than once (CVE-2025-1550, CVE-2025-8747).
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            extra = set(archive.namelist()) - _KERAS_MEMBERS
-            config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"--model={name}: {path} is no .keras file ({_line(error)}): save one with model.save()"
-        ) from error
-    suspect = sorted(extra) or sorted(_foreign(config))
-    if suspect:
-        raise InputError(
-            f"--model={name}: {path} holds {suspect[0]}, which may run code: save a model that is "
-            "made of Keras's own layers alone"
-        )
-
-
-def _foreign(config: Any) -> Iterator[str]:
-    """What a model's configuration names that is not a layer, initializer, ... of Keras's own."""
-    if isinstance(config, list):
-        for part in config:
-            yield from _foreign(part)
-    elif isinstance(config, dict):
-        if "class_name" in config:
-            module, name = config.get("module"), config["class_name"]
-            is_own = (
-                module in _KERAS_MODULES
-                and not config.get("registered_name")
-                # Keras joins module and name, so a dot would lead out of the module.
-                and str(name).isidentifier()
-                and not str(name).startswith("__")
-            )
-            if (module, name) not in _KERAS_PLUMBING and (not is_own or name in _CODE_CLASSES):
-                yield f"{module}.{name}"
-        for part in config.values():
-            yield from _foreign(part)
 
 
 def _check_encoder(name: str, model: "keras.Model") -> None:
@@ -222,8 +149,8 @@ def _check_encoder(name: str, model: "keras.Model") -> None:
         shape, dtype = tuple(latents.shape), str(np.asarray(latents).dtype)
     except Exception as error:  # Whatever its layers, or our reading of several outputs, raise.
         raise InputError(
-            f"--model={name} does not encode an image ({_line(error)}): an encoder maps {takes} "
-            "to (N,)"
+            f"--model={name} does not encode an image ({first_line(error)}): an encoder maps "
+            f"{takes} to (N,)"
         ) from error
     if len(shape) != len(("image", "value")) or (inputs[0][1], dtype) != ("float32", "float32"):
         raise InputError(
@@ -245,14 +172,11 @@ def _is_batch(shape: Any, dimensions: int) -> bool:
     return isinstance(shape, tuple) and len(shape) == dimensions and shape[0] is None
 
 
-def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
 def import_keras() -> Any:
     """The keras module on TensorFlow, imported without TensorFlow's start-up notes."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _stderr_held_back(), _no_collection():
+    quietly = contextlib.nullcontext() if "tensorflow" in sys.modules else stderr_held_back()
+    with quietly, _no_collection():
         import keras
         import tensorflow as tf
 
@@ -273,28 +197,3 @@ def _no_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-@contextlib.contextmanager
-def _stderr_held_back() -> Iterator[None]:
-    """Keeps file descriptor 2 quiet, and shows what was held back if the block fails.
-
-    TensorFlow's C++ writes there whatever TF_CPP_MIN_LOG_LEVEL says
-    (github.com/tensorflow/tensorflow/issues/100442).
-    """
-    if "tensorflow" in sys.modules:
-        yield
-        return
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held, contextlib.ExitStack() as stack:
-        shown = os.dup(2)
-        stack.callback(os.close, shown)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except Exception:
-            held.seek(0)
-            os.write(shown, held.read())
-            raise
-        finally:
-            os.dup2(shown, 2)

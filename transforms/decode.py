@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -15,7 +15,8 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.pvalue import PCollection
 
-from transforms.autoencoder import load_decoder
+from transforms.engines.choice import load_decoder
+from transforms.engines.network import Compute, Network
 from transforms.errors import InputError, RunError
 from transforms.files import read_bytes
 from transforms.images import (
@@ -32,14 +33,12 @@ from transforms.latents import LATENT_COLUMN, METADATA_KEY, LatentBatch
 from transforms.model_directory import find_model
 from transforms.quantize import Quantization
 from transforms.staged import staged_bytes, staged_table
+from transforms.whole_batches import WholeBatchHandler
 from transforms.write_shards import WriteShards
 
 IMAGES_FOLDER = "images"
 
 _CALL_IMAGES = 1024
-
-DecodeFn = Callable[[np.ndarray], np.ndarray]
-"""float32 latents (n, latent_size) to float32 images (n, 28, 28, 1) in [0, 1]."""
 
 
 class LatentShard(NamedTuple):
@@ -207,20 +206,7 @@ class ReadLatents(beam.DoFn):
             yield batch
 
 
-def decode_function(decoder: Any) -> DecodeFn:
-    """What runs a Keras decoder on any number of latents, traced once."""
-    import tensorflow as tf
-
-    size = decoder.input_shape[-1]
-
-    @tf.function(input_signature=[tf.TensorSpec((None, size), tf.float32)])  # type: ignore[untyped-decorator]
-    def decode(latents: Any) -> Any:
-        return decoder(latents, training=False)
-
-    return lambda latents: decode(latents).numpy()
-
-
-def decoded_pixels(decode: DecodeFn, latents: np.ndarray) -> np.ndarray:
+def decoded_pixels(decode: Compute, latents: np.ndarray) -> np.ndarray:
     """float32 latents (n, latent_size) to images uint8 (n, 784), rounded.
 
     Raises RunError where the decoder gives what is no number.
@@ -239,52 +225,41 @@ def decoded_pixels(decode: DecodeFn, latents: np.ndarray) -> np.ndarray:
     return pixels
 
 
-class KerasDecoderHandler(ModelHandler[StoredBatch, DecodedBatch, DecodeFn]):
-    """Loads a Keras decoder once a process and runs it on a whole StoredBatch at a time.
+class DecoderHandler(WholeBatchHandler[StoredBatch, DecodedBatch]):
+    """Loads a decoder once a process and runs it on a whole StoredBatch at a time.
 
-    model: a model directory; None for the model that comes with the package. sha256: what the
-    decoder's file has to have, where it is known.
+    model: a model directory; None for the model that comes with the package. engine: what computes
+    it, by name; None for the fastest that is there. sha256: what the decoder's file has to have,
+    where it is known.
     """
 
-    def __init__(self, model: str | None = None, sha256: str | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, model: str | None = None, engine: str | None = None, sha256: str | None = None
+    ) -> None:
+        super().__init__("Decode")
         self._model = model
+        self._engine = engine
         self._sha256 = sha256
 
-    def load_model(self) -> DecodeFn:
+    def load_model(self) -> Network:
         model = find_model(self._model)
         if self._sha256 is not None:
             model = replace(model, decoder_sha256=self._sha256)
-        return decode_function(load_decoder(model))
+        return load_decoder(model, self._engine)
 
-    def run_inference(  # type: ignore[override]  # The element is the batch.
-        self,
-        batch: StoredBatch,
-        model: DecodeFn,
-        inference_args: dict[str, Any] | None = None,  # noqa: ARG002
-    ) -> Sequence[DecodedBatch]:
+    def result(self, batch: StoredBatch, network: Network) -> DecodedBatch:
         latents = batch.latents
-        return [
-            DecodedBatch(
-                latents.shard,
-                latents.rows,
-                latents.image_ids,
-                latents.labels,
-                decoded_pixels(model, latents.latents),
-                batch.originals,
-            )
-        ]
+        return DecodedBatch(
+            latents.shard,
+            latents.rows,
+            latents.image_ids,
+            latents.labels,
+            decoded_pixels(network.compute, latents.latents),
+            batch.originals,
+        )
 
-    def should_skip_batching(self) -> bool:
-        """An element is a batch already."""
-        return True
-
-    def get_num_bytes(self, batch: StoredBatch) -> int:  # type: ignore[override]
-        """Bytes of latents; Beam's own way pickles the batch to find out."""
+    def batch_bytes(self, batch: StoredBatch) -> int:
         return batch.latents.latents.nbytes
-
-    def get_metrics_namespace(self) -> str:
-        return "Decode"
 
 
 class Decode(beam.PTransform):

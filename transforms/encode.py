@@ -1,8 +1,7 @@
 """The encoder in the pipeline: Beam's RunInference over whole batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -10,32 +9,19 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.pvalue import PCollection
 
-from transforms.autoencoder import load_encoder
+from transforms.engines.choice import INT8, Engine, load_encoder
+from transforms.engines.network import Compute, Network
 from transforms.errors import RunError
 from transforms.images import SIDE, ImageBatch
 from transforms.latents import LatentBatch
-from transforms.model_directory import find_model
+from transforms.model_directory import Model, find_model
 from transforms.preprocess import normalize
-
-EncodeFn = Callable[[np.ndarray], np.ndarray]
-"""float32 images (n, 28, 28, 1) in [0, 1] to float32 latents (n, latent_size)."""
+from transforms.whole_batches import WholeBatchHandler
 
 _CALL_IMAGES = 1024
 
 
-def encode_function(encoder: Any) -> EncodeFn:
-    """What runs a Keras encoder on any number of images, traced once."""
-    import tensorflow as tf
-
-    # One trace for every batch length, so that a short last batch costs no second one.
-    @tf.function(input_signature=[tf.TensorSpec((None, SIDE, SIDE, 1), tf.float32)])  # type: ignore[untyped-decorator]
-    def encode(images: Any) -> Any:
-        return encoder(images, training=False)
-
-    return lambda images: encode(images).numpy()
-
-
-def latents_of(encode: EncodeFn, pixels: np.ndarray) -> np.ndarray:
+def latents_of(encode: Compute, pixels: np.ndarray) -> np.ndarray:
     """Images uint8 (n, 784), any number of them, to float32 latents (n, latent_size)."""
     images = pixels.reshape(-1, SIDE, SIDE, 1)
     return np.concatenate(
@@ -46,52 +32,47 @@ def latents_of(encode: EncodeFn, pixels: np.ndarray) -> np.ndarray:
     )
 
 
-class KerasEncoderHandler(ModelHandler[ImageBatch, LatentBatch, EncodeFn]):
-    """Loads a Keras encoder once a process and runs it on a whole ImageBatch at a time.
+class EncoderHandler(WholeBatchHandler[ImageBatch, LatentBatch]):
+    """Loads an encoder once a process and runs it on a whole ImageBatch at a time.
 
     model: a model directory or a `.keras` file, on any of Beam's file systems; None for the model
-    that comes with the package. sha256: what the encoder's file has to have, where it is known.
+    that comes with the package. engine: what computes it; TensorFlow where none is given. sha256:
+    what the encoder's file (that of int8, where the engine computes in int8) has to have, where it
+    is known.
     """
 
-    def __init__(self, model: str | None = None, sha256: str | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, model: str | None = None, engine: Engine | None = None, sha256: str | None = None
+    ) -> None:
+        super().__init__("Encode")
         self._model = model
+        self._engine = engine or Engine()
         self._sha256 = sha256
 
-    def load_model(self) -> EncodeFn:
+    def load_model(self) -> Network:
         model = find_model(self._model)
         if self._sha256 is not None:
-            model = replace(model, encoder_sha256=self._sha256)
-        return encode_function(load_encoder(model))
+            model = _with_sha256(model, self._engine, self._sha256)
+        return load_encoder(model, self._engine)
 
-    def run_inference(  # type: ignore[override]  # The element is the batch.
-        self,
-        batch: ImageBatch,
-        model: EncodeFn,
-        inference_args: dict[str, Any] | None = None,  # noqa: ARG002
-    ) -> Sequence[LatentBatch]:
-        return [
-            LatentBatch(
-                batch.shard, batch.rows, batch.image_ids, batch.labels, _encode(batch, model)
-            )
-        ]
+    def result(self, batch: ImageBatch, network: Network) -> LatentBatch:
+        latents = _encode(batch, network.compute)
+        return LatentBatch(batch.shard, batch.rows, batch.image_ids, batch.labels, latents)
 
-    def should_skip_batching(self) -> bool:
-        """An element is a batch already."""
-        return True
-
-    def get_num_bytes(self, batch: ImageBatch) -> int:  # type: ignore[override]
-        """Bytes of pixels; Beam's own way pickles the batch to find out."""
+    def batch_bytes(self, batch: ImageBatch) -> int:
         return batch.pixels.nbytes
 
-    def get_metrics_namespace(self) -> str:
-        return "Encode"
+
+def _with_sha256(model: Model, engine: Engine, sha256: str) -> Model:
+    if engine.precision == INT8:
+        return replace(model, encoder_int8_sha256=sha256)
+    return replace(model, encoder_sha256=sha256)
 
 
-def _encode(batch: ImageBatch, model: EncodeFn) -> np.ndarray:
-    # TensorFlow's convolution fails on no images, which is what is left when all are rejected.
+def _encode(batch: ImageBatch, encode: Compute) -> np.ndarray:
+    # No engine computes no images, which is what is left when all are rejected.
     images = batch.pixels if len(batch) else np.zeros((1, SIDE, SIDE, 1), np.float32)
-    latents = model(images)[: len(batch)]
+    latents = encode(images)[: len(batch)]
     if not np.isfinite(latents).all():
         position = int(np.flatnonzero(~np.isfinite(latents).all(axis=1))[0])
         raise RunError(

@@ -11,6 +11,7 @@ from transforms.files import exists, join_path, read_bytes
 from transforms.quantize import Quantization
 
 ENCODER_FILE = "encoder.keras"
+ENCODER_INT8_FILE = "encoder-int8.tflite"
 DECODER_FILE = "decoder.keras"
 CARD_FILE = "model.json"
 CARD_FORMAT = "emnist-latents model"
@@ -25,6 +26,7 @@ class Model:
 
     name: as the user gave it. encoder, decoder: paths of `.keras` files and the SHA-256 that they
     have to have; the decoder is None where `name` is a lone encoder. card: what CARD_FILE holds.
+    encoder_int8: the encoder in int8, for LiteRT; None where none was made.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Model:
     decoder: str | None = None
     decoder_sha256: str | None = None
     card: dict[str, Any] | None = None
+    encoder_int8: str | None = None
+    encoder_int8_sha256: str | None = None
 
     def quantization(self, bits: int) -> Quantization | None:
         """How this model's latents go into so many bits; None where it was never calibrated."""
@@ -65,7 +69,7 @@ def _model_directory(name: str, folder: str) -> Model:
         card = json.loads(read_bytes(path))
         if card["format"] != CARD_FORMAT:
             raise ValueError(f"its format is {card['format']!r}")
-        stated = {file: card["files"][file]["sha256"] for file in (ENCODER_FILE, DECODER_FILE)}
+        stated = {file: card["files"][file]["sha256"] for file in _files(card)}
         [Quantization.from_json(value) for value in card["quantization"].values()]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise InputError(
@@ -73,11 +77,7 @@ def _model_directory(name: str, folder: str) -> Model:
         ) from error
     paths = {file: join_path(folder, file) for file in stated}
     for file, expected in stated.items():
-        if _sha256(name, paths[file]) != expected:
-            raise InputError(
-                f"--model={name}: {file} is not the one that {CARD_FILE} names (its SHA-256 is "
-                "another): it was altered; train it again"
-            )
+        check_content(name, file, _content(name, paths[file]), expected)
     return Model(
         name,
         paths[ENCODER_FILE],
@@ -85,12 +85,29 @@ def _model_directory(name: str, folder: str) -> Model:
         paths[DECODER_FILE],
         stated[DECODER_FILE],
         card,
+        paths.get(ENCODER_INT8_FILE),
+        stated.get(ENCODER_INT8_FILE),
     )
 
 
-def _sha256(name: str, path: str) -> str:
+def _files(card: dict[str, Any]) -> list[str]:
+    """The networks of a model; those trained before there were int8 encoders have none."""
+    always = [ENCODER_FILE, DECODER_FILE]
+    return [*always, ENCODER_INT8_FILE] if ENCODER_INT8_FILE in card["files"] else always
+
+
+def check_content(name: str, file: str, content: bytes, expected_sha256: str) -> None:
+    """Raises InputError unless a file of a model has the SHA-256 that it should have."""
+    if sha256(content).hexdigest() != expected_sha256:
+        raise InputError(
+            f"--model={name}: {file} is not the one that {CARD_FILE} names (its SHA-256 is "
+            "another): it was altered; train it again"
+        )
+
+
+def _content(name: str, path: str) -> bytes:
     try:
-        return sha256(read_bytes(path)).hexdigest()
+        return read_bytes(path)
     except OSError as error:
         raise InputError(
             f"--model={name}: {path} cannot be read ({error}): put it back, or train it again"

@@ -219,14 +219,14 @@ def test_a_staged_dataset_that_was_altered_is_refused(tmp_path, capsys):
 def test_images_that_do_not_arrive_fail_the_run(
     tmp_path, idx_file, capsys, monkeypatch, lost, said
 ):
-    from transforms.encode import KerasEncoderHandler
+    from transforms.encode import EncoderHandler
 
-    encode = KerasEncoderHandler.run_inference
+    encode = EncoderHandler.run_inference
 
     def encode_some(self, batch, model, _inference_args=None):
         return [] if batch.image_ids[0] in lost else encode(self, batch, model)
 
-    monkeypatch.setattr(KerasEncoderHandler, "run_inference", encode_some)
+    monkeypatch.setattr(EncoderHandler, "run_inference", encode_some)
     argv = [f"--input={idx_file}", f"--output={tmp_path}/out", "--quiet", "--batch_size=8"]
     assert compress(*argv, "--shard_size=16") == 1
     (line,) = capsys.readouterr().err.splitlines()

@@ -20,8 +20,10 @@ from beam_job.images_at_hand import Images, Partition, by_split, load_images, pa
 from beam_job.inputs import files_dataset
 from beam_job.plots import Curve, rate_distortion_png, rate_distortion_svg
 from beam_job.sample import sample_splits
-from transforms.autoencoder import build_decoder, build_encoder, load_encoder
-from transforms.encode import encode_function, latents_of
+from transforms.autoencoder import build_decoder, build_encoder
+from transforms.encode import latents_of
+from transforms.engines.choice import Engine, load_encoder
+from transforms.engines.tensorflow_engine import compute_function
 from transforms.model_directory import find_model
 from transforms.quantize import calibrate
 
@@ -173,7 +175,7 @@ def model(tmp_path_factory) -> Path:
     for name, network in networks.items():
         network.save(folder / name)
     pixels, _ = sample_splits()["train"]
-    encode = encode_function(networks["encoder.keras"])
+    encode = compute_function(networks["encoder.keras"])
     latents = latents_of(encode, np.ascontiguousarray(pixels[:200]).reshape(-1, 784))
     files = {
         name: {"sha256": sha256((folder / name).read_bytes()).hexdigest()} for name in networks
@@ -292,7 +294,7 @@ def test_a_report_says_where_images_may_have_been_seen(model, output, evaluation
 
 def test_latents_are_counted_as_compress_writes_them(model, tmp_path):
     data_dir = f"--data_dir={model.parent / 'data'}"
-    told = ["--latent_dtype=int8", "--latent_bits=4", "--quiet"]
+    told = ["--latent_dtype=int8", "--latent_bits=4", "--engine=tensorflow", "--quiet"]
     flags = ["--dataset=sample", f"--model={model}", data_dir, f"--output={tmp_path / 'out'}"]
     assert run(["compress", *flags, *told]) == 0
     found = find_model(str(model))
@@ -300,7 +302,7 @@ def test_latents_are_counted_as_compress_writes_them(model, tmp_path):
     held_out = partition(load_images(dataset)).held_out
     (path,) = (tmp_path / "out/latents").glob("split=test/*.parquet")
     latents = np.array(pq.read_table(path)["latent"].to_pylist(), np.uint8)
-    file_format = evaluate._file_format(dataset, found, load_encoder(found))
+    file_format = evaluate._file_format(dataset, found, load_encoder(found, Engine()))
     content = latents_file(held_out, latents, file_format("int8", found.quantization(4)))
     assert content == path.read_bytes()
 

@@ -18,8 +18,8 @@ from transforms.autoencoder import import_keras
 from transforms.decode import (
     Decode,
     DecodedBatch,
+    DecoderHandler,
     ImageFormat,
-    KerasDecoderHandler,
     LatentShard,
     ReadLatents,
     WriteImages,
@@ -242,7 +242,7 @@ def test_latents_become_staged_images(bits, model, tmp_path):
             pipeline
             | beam.Create(shards)
             | beam.ParDo(ReadLatents(quantization, 3))
-            | Decode(KerasDecoderHandler(str(model)))
+            | Decode(DecoderHandler(str(model)))
         )
         assert_that(batches, check_batches, label="Batches")
         files = batches | WriteImages(str(output), {0: "a", 2: "c"}, 4)
@@ -285,10 +285,10 @@ def test_images_are_read_as_any_staged_ones(tmp_path):
 
 def test_a_decoder_other_than_the_runs_is_refused(model):
     digest = sha256((model / "decoder.keras").read_bytes()).hexdigest()
-    assert KerasDecoderHandler(str(model), digest).load_model()(
+    assert DecoderHandler(str(model), sha256=digest).load_model().compute(
         np.zeros((2, LATENT_SIZE), np.float32)
     ).shape == (2, 28, 28, 1)
     with pytest.raises(InputError, match=r"decoder\.keras is not what it was"):
-        KerasDecoderHandler(str(model), "0" * 64).load_model()
+        DecoderHandler(str(model), sha256="0" * 64).load_model()
     with pytest.raises(InputError, match="cannot decode"):
-        KerasDecoderHandler(str(model / "encoder.keras"), digest).load_model()
+        DecoderHandler(str(model / "encoder.keras"), sha256=digest).load_model()

@@ -7,7 +7,8 @@ from apache_beam.testing.util import assert_that
 from tests.conftest import RUNNER, notebook_encoder
 from tests.transforms.test_preprocess import batch
 from transforms.autoencoder import build_encoder, load_encoder
-from transforms.encode import Encode, KerasEncoderHandler
+from transforms.encode import Encode, EncoderHandler
+from transforms.engines.network import Network
 from transforms.errors import InputError, RunError
 from transforms.model_directory import find_model
 from transforms.preprocess import normalize, reshape
@@ -41,7 +42,7 @@ def test_latents_are_those_of_the_plain_encoder_for_full_and_short_batches(plain
 
     pipeline = TestPipeline(runner=RUNNER)
     parts = [batch(reshape(normalize(part))) for part in (IMAGES[:7], IMAGES[7:])]
-    out = pipeline | beam.Create(parts) | Encode(KerasEncoderHandler())
+    out = pipeline | beam.Create(parts) | Encode(EncoderHandler())
     assert_that(out, check)
     result = pipeline.run()
     result.wait_until_finish()
@@ -54,22 +55,22 @@ def test_latents_are_those_of_the_plain_encoder_for_full_and_short_batches(plain
 
 
 def test_a_latent_that_is_not_finite_fails():
-    handler = KerasEncoderHandler()
+    handler = EncoderHandler()
     broken = batch(reshape(normalize(IMAGES)))
 
-    def model(images):
+    def compute(images):
         latents = np.zeros((len(images), 32), np.float32)
         latents[4, 3] = np.nan
         return latents
 
     with pytest.raises(RunError, match="not finite for image_id 4"):
-        handler.run_inference(broken, model)
+        handler.run_inference(broken, Network(compute, (28, 28, 1), (32,), 0))
 
 
 def test_a_keras_file_gives_its_own_latents(tmp_path, keras_encoder, plain_latents):
     path = tmp_path / "encoder.keras"
     keras_encoder.save(path)
-    encode = KerasEncoderHandler(str(path)).load_model()
+    encode = EncoderHandler(str(path)).load_model().compute
     expected = plain_latents(IMAGES.reshape(-1, 28, 28))
     np.testing.assert_allclose(encode(reshape(normalize(IMAGES))), expected, atol=1e-5)
 

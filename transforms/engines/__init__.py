@@ -1,0 +1,1 @@
+"""What computes the networks: TensorFlow, the reference, or a lighter and faster engine."""

@@ -1,0 +1,51 @@
+"""LiteRT: TensorFlow's light engine, here for encoders quantized to int8."""
+
+from typing import Any
+
+import numpy as np
+
+from transforms.engines.network import Compute, Network, usable_cores
+from transforms.errors import InputError
+from transforms.quiet import stderr_held_back
+
+
+def network(name: str, content: bytes, parameters: int) -> Network:
+    """A network from a .tflite file that takes and gives float32.
+
+    name: of the model, for errors. parameters: those of the network that it was made of. Raises
+    InputError where the content is none that LiteRT can load.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        with stderr_held_back():
+            interpreter = Interpreter(model_content=content, num_threads=usable_cores())
+            interpreter.allocate_tensors()
+        (takes,) = interpreter.get_input_details()
+        (gives,) = interpreter.get_output_details()
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"--model={name}: its int8 encoder cannot be loaded ({error}): train it again"
+        ) from error
+    return Network(
+        compute_function(interpreter),
+        tuple(map(int, takes["shape"][1:])),
+        tuple(map(int, gives["shape"][1:])),
+        parameters,
+    )
+
+
+def compute_function(interpreter: Any) -> Compute:
+    """What runs an interpreter's network, of one input and one output, on any number of images."""
+    (takes,), (gives,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def compute(batch: np.ndarray) -> np.ndarray:
+        if interpreter.get_input_details()[0]["shape"][0] != len(batch):
+            interpreter.resize_tensor_input(takes["index"], batch.shape)
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(takes["index"], batch)
+        interpreter.invoke()
+        values: np.ndarray = interpreter.get_tensor(gives["index"])
+        return values
+
+    return compute

@@ -1,0 +1,172 @@
+"""A `.keras` file, read without Keras: whether it is harmless, its layers and their weights."""
+
+import io
+import json
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from transforms.errors import InputError
+from transforms.files import read_bytes
+
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_MEMBERS = {_CONFIG, _WEIGHTS, "metadata.json"}
+_KERAS_MODULES = {
+    "builtins",
+    "keras",
+    "keras.constraints",
+    "keras.initializers",
+    "keras.layers",
+    "keras.losses",
+    "keras.metrics",
+    "keras.models",
+    "keras.optimizers",
+    "keras.optimizers.schedules",
+    "keras.regularizers",
+}
+_KERAS_PLUMBING = {("keras.src.models.functional", "Functional"), (None, "__keras_tensor__")}
+_CODE_CLASSES = {"Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer", "function"}
+
+# Where Keras keeps the weights of a layer: by its class in snake case, counted from the second on.
+_WEIGHTS_FOLDERS = {
+    "Conv2D": "conv2d",
+    "Conv2DTranspose": "conv2d_transpose",
+    "Dense": "dense",
+    "Flatten": "flatten",
+    "InputLayer": "input_layer",
+    "Reshape": "reshape",
+}
+
+
+class UnknownNetworkError(Exception):
+    """A network is made of more than what can be read here; the text says of what."""
+
+
+class Layer(NamedTuple):
+    """A layer of a network: the name of its Keras class, its configuration, its weights."""
+
+    kind: str
+    config: dict[str, Any]
+    weights: tuple[np.ndarray, ...]
+
+
+def keras_content(name: str, path: str, expected_sha256: str) -> bytes:
+    """The content of a `.keras` file that is the one it should be, and harmless.
+
+    name: of the model, for errors. Raises InputError where it is missing, is another file, is no
+    `.keras` file, or is made of more than Keras's own layers and plain weights.
+    """
+    try:
+        content = read_bytes(path)
+    except OSError as error:
+        raise InputError(f"--model={name}: {path} cannot be read: put it back ({error})") from error
+    if sha256(content).hexdigest() != expected_sha256:
+        raise InputError(
+            f"--model={name}: {path} is not what it was (its SHA-256 is another): put the right "
+            "one back, or train it again"
+        )
+    _check_is_harmless(name, path, content)
+    return content
+
+
+def _check_is_harmless(name: str, path: str, content: bytes) -> None:
+    """Raises InputError unless a `.keras` file is made of Keras's own layers and plain weights.
+
+    Keras's safe mode refuses lambdas, but still imports whatever modules the file names; what it
+    was led to that way has had to be mended more than once (CVE-2025-1550, CVE-2025-8747).
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            extra = set(archive.namelist()) - _MEMBERS
+            config = json.loads(archive.read(_CONFIG))
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"--model={name}: {path} is no .keras file ({first_line(error)}): save one with "
+            "model.save()"
+        ) from error
+    suspect = sorted(extra) or sorted(_foreign(config))
+    if suspect:
+        raise InputError(
+            f"--model={name}: {path} holds {suspect[0]}, which may run code: save a model that is "
+            "made of Keras's own layers alone"
+        )
+
+
+def _foreign(config: Any) -> Iterator[str]:
+    """What a model's configuration names that is not a layer, initializer, ... of Keras's own."""
+    if isinstance(config, list):
+        for part in config:
+            yield from _foreign(part)
+    elif isinstance(config, dict):
+        if "class_name" in config:
+            module, name = config.get("module"), config["class_name"]
+            is_own = (
+                module in _KERAS_MODULES
+                and not config.get("registered_name")
+                # Keras joins module and name, so a dot would lead out of the module.
+                and str(name).isidentifier()
+                and not str(name).startswith("__")
+            )
+            if (module, name) not in _KERAS_PLUMBING and (not is_own or name in _CODE_CLASSES):
+                yield f"{module}.{name}"
+        for part in config.values():
+            yield from _foreign(part)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return str(error).strip().partition("\n")[0]
+
+
+def read_layers(content: bytes) -> list[Layer]:
+    """The layers of a Sequential network of float32, in order, from what keras_content gave.
+
+    Raises UnknownNetworkError for any other network, or where a weight is missing.
+    """
+    import h5py
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            network = json.loads(archive.read(_CONFIG))
+            weights = io.BytesIO(archive.read(_WEIGHTS))
+        if network["class_name"] != "Sequential":
+            raise UnknownNetworkError(f"a {network['class_name']} network")
+        with h5py.File(weights) as file:
+            return list(_layers(network["config"]["layers"], file))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise UnknownNetworkError(f"what cannot be read ({first_line(error)})") from error
+
+
+def _layers(configs: list[dict[str, Any]], file: Any) -> Iterator[Layer]:
+    seen: Counter[str] = Counter()
+    for described in configs:
+        kind, config = described["class_name"], described["config"]
+        if kind not in _WEIGHTS_FOLDERS:
+            raise UnknownNetworkError(f"a layer {kind}")
+        if _dtype(config["dtype"]) != "float32":
+            raise UnknownNetworkError(f"a layer of {_dtype(config['dtype'])}")
+        folder = _WEIGHTS_FOLDERS[kind]
+        counted = f"{folder}_{seen[folder]}" if seen[folder] else folder
+        seen[folder] += kind != "InputLayer"
+        yield Layer(kind, config, tuple(_arrays(file, f"layers/{counted}/vars")))
+
+
+def _dtype(described: Any) -> str:
+    """The name of a dtype, which a layer's configuration has as it is or as a policy."""
+    return str(described["config"]["name"] if isinstance(described, dict) else described)
+
+
+def _arrays(file: Any, folder: str) -> Iterator[np.ndarray]:
+    for number in range(len(file[folder]) if folder in file else 0):
+        stored = file[f"{folder}/{number}"]
+        # HDF5 can refer to other files on this machine, which are none of the model's.
+        if stored.file != file or stored.is_virtual or stored.external:
+            raise UnknownNetworkError("weights that lie in another file")
+        if stored.dtype != np.float32:
+            raise UnknownNetworkError(f"weights of {stored.dtype}")
+        yield stored[...]
