@@ -11,6 +11,7 @@ from typing import Any
 
 from beam_job import options
 from beam_job.logs import set_up_logging
+from transforms.quiet import no_collection
 
 
 def main() -> None:
@@ -44,10 +45,9 @@ def run(argv: list[str]) -> int:
 def _run(argv: list[str]) -> int:
     settings, beam_flags = options.parse(argv)
     # Imported late: --help and a wrong flag need neither Beam nor NumPy. What is imported stays, so
-    # looking for garbage in it is a waste; see transforms.autoencoder.import_keras.
-    gc.disable()
-    command = _command(settings)
-    gc.enable()
+    # looking for garbage in it is a waste; see no_collection.
+    with no_collection():
+        command = _command(settings)
     return command(settings, beam_flags)
 
 
@@ -58,6 +58,9 @@ def _command(settings: options.Options) -> Callable[[Any, list[str]], int]:
 
         return lambda settings, _: stage.run(settings)
     if isinstance(settings, options.TrainOptions):
+        from beam_job.preflight import check_training
+
+        check_training(settings)
         from transforms.autoencoder import import_keras
 
         import_keras()  # Quietly, before the modules that are made of it.
@@ -65,6 +68,9 @@ def _command(settings: options.Options) -> Callable[[Any, list[str]], int]:
 
         return lambda settings, _: train.run(settings)
     if isinstance(settings, options.EvaluateOptions):
+        from beam_job.preflight import check_evaluation
+
+        check_evaluation(settings)
         from beam_job import evaluate
 
         return lambda settings, _: evaluate.run(settings)

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,10 +51,10 @@ from beam_job.images_at_hand import (
     load_images,
     partition,
 )
-from beam_job.inputs import check_file_system
 from beam_job.model_facts import latents_metadata, model_facts
 from beam_job.options import MAX_BITS, MIN_BITS, EvaluateOptions
 from beam_job.plots import rate_distortion_png, rate_distortion_svg
+from beam_job.preflight import EVALUATION, EXTRA
 from beam_job.publishing import Attempt
 from beam_job.stage import open_dataset, with_gzips_staged
 from beam_job.train import TrainingData
@@ -63,7 +62,6 @@ from transforms.decode import decoded_pixels
 from transforms.encode import latents_of
 from transforms.engines.choice import TENSORFLOW, Engine, load_decoder, load_encoder
 from transforms.engines.network import Network
-from transforms.errors import InputError
 from transforms.files import file_bytes, file_facts, write_bytes
 from transforms.latents import LatentFormat
 from transforms.model_directory import Model, find_model
@@ -72,7 +70,6 @@ from transforms.quantize import Quantization
 if TYPE_CHECKING:
     from sklearn.decomposition import PCA
 
-EVALUATION = "evaluation.json"
 TABLE = "table.md"
 REPORT = "report.html"
 PICTURE = "rate_distortion"
@@ -82,8 +79,7 @@ FITTED_IMAGES = 20_000
 """How many training images PCA and the classifiers are fitted to at most."""
 
 _FORMAT = "emnist-latents evaluation"
-_EXTRA = ("bjontegaard", "imagecodecs")
-_VERSIONS_OF = ("pillow", "numpy", "pyarrow", "scikit-learn", "tensorflow", "matplotlib", *_EXTRA)
+_VERSIONS_OF = ("pillow", "numpy", "pyarrow", "scikit-learn", "tensorflow", "matplotlib", *EXTRA)
 _PCA_CLASSIFIED = 32
 
 
@@ -109,10 +105,6 @@ class Subject:
 
 def run(options: EvaluateOptions) -> int:
     """Measures a model and the codecs on what the options name, and shows what came of it."""
-    check_extra()
-    for flag in ("input", "labels", "model", "data_dir", "output"):
-        check_file_system(flag, getattr(options, flag))
-    publishing.check_output(options.output, EVALUATION, "evaluation", overwrite=options.overwrite)
     model = find_model(options.model)
     encoder = load_encoder(model, Engine())
     latents = _latents(model, encoder)
@@ -143,15 +135,6 @@ def run(options: EvaluateOptions) -> int:
     if not options.quiet:
         _show(options.output, evaluation)
     return 0
-
-
-def check_extra() -> None:
-    """Raises InputError unless all is installed that only this command needs."""
-    missing = [name for name in _EXTRA if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"evaluate needs {' and '.join(missing)}: pip install 'emnist-latents[evaluate]'"
-        )
 
 
 def _latents(model: Model, encoder: Network) -> VectorCoder:

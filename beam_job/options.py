@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from beam_job import __version__
+from transforms.quiet import no_collection
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -638,6 +639,30 @@ def beam_options(flags: Sequence[str]) -> "PipelineOptions":
     # __main__ is a thin front; Dataflow would pickle it by default.
     options.view_as(SetupOptions).save_main_session = False
     return options
+
+
+def set_up_file_systems(flags: Sequence[str]) -> None:
+    """Lets Beam's file systems know the flags meant for them (--s3_endpoint_url, ...), if any.
+
+    Raises UsageError as beam_options does. Without flags there is nothing to know, and no Beam to
+    import.
+    """
+    if flags:
+        with no_collection():
+            import apache_beam  # noqa: F401
+        options = beam_options(flags)
+        from apache_beam.io.filesystems import FileSystems
+
+        FileSystems.set_options(options)
+
+
+def runner_name(flags: Sequence[str]) -> str:
+    """The runner that these flags name, or the local one."""
+    if not flags:
+        return LOCAL_RUNNER
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    return str(beam_options(flags).view_as(StandardOptions).runner)
 
 
 def _check_beam_flags(flags: Sequence[str]) -> None:

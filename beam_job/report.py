@@ -5,13 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from beam_job.datasets import Source
 from beam_job.quality_report import class_lines, quality_lines
+from beam_job.run_directory import MEGABYTE
 from transforms.sizes import Sizes, add_sizes
 
 if TYPE_CHECKING:
     from beam_job.shown import Shown
-
-MEGABYTE = 1024 * 1024
-"""1 MB as the reference counts it."""
 
 
 def sizes_report(sizes: Mapping[str, Sizes], sources: Sequence[Source]) -> dict[str, Any]:

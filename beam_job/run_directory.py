@@ -21,6 +21,8 @@ SIZES = "sizes.json"
 REPORT = "report.html"
 REJECTS = "rejects/rejects.jsonl"
 FORMAT = "emnist-latents run"
+MEGABYTE = 1024 * 1024
+"""1 MB as the reference counts it."""
 
 _VERSIONS_OF = ("apache-beam", "keras", "numpy", "pyarrow", "tensorflow")
 _VERSIONS_IF_INSTALLED = ("ai-edge-litert", "ncnn")

@@ -32,9 +32,9 @@ from beam_job.fit import (
     read_checkpoint,
 )
 from beam_job.images_at_hand import Partition, load_images, partition
-from beam_job.inputs import check_file_system
 from beam_job.int8_encoder import int8_encoder_bytes
 from beam_job.options import MAX_BITS, MIN_BITS, TrainOptions
+from beam_job.preflight import CHECKPOINT_FILE
 from beam_job.publishing import Attempt
 from beam_job.report import columns_of_text
 from beam_job.stage import open_dataset, with_gzips_staged
@@ -59,7 +59,6 @@ from transforms.model_directory import (
 from transforms.quality import image_quality, quality_summary
 from transforms.quantize import Quantization, calibrate
 
-CHECKPOINT_FILE = "checkpoint.npz"
 INT8_ENCODER = "float32 by the int8 encoder"
 """What the card calls the quality of float32 latents that the encoder gave in int8."""
 INT8_NOT_MEASURED = (
@@ -96,8 +95,6 @@ class TrainingData:
 
 def run(options: TrainOptions) -> int:
     """Trains on what the options name, and shows what came of it."""
-    for flag in ("input", "labels", "initial_model", "data_dir", "output"):
-        check_file_system(flag, getattr(options, flag))
     settings = Settings(
         epochs=options.epochs,
         batch_size=options.batch_size,

@@ -1,11 +1,9 @@
 """The Keras encoder and decoder, and loading them from files without running what is in there."""
 
 import contextlib
-import gc
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,7 @@ from transforms.errors import InputError
 from transforms.images import SIDE
 from transforms.keras_file import first_line, keras_content
 from transforms.model_directory import Model
-from transforms.quiet import stderr_held_back
+from transforms.quiet import no_collection, stderr_held_back
 
 if TYPE_CHECKING:
     import keras
@@ -118,8 +116,8 @@ def load_decoder(model: Model) -> "keras.Model":
 
 
 def _load_keras(name: str, path: str, expected_sha256: str) -> "keras.Model":
-    keras = import_keras()
     content = keras_content(name, path, expected_sha256)
+    keras = import_keras()
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder, "model.keras")  # Keras reads from the local disk only.
         local.write_bytes(content)
@@ -176,24 +174,9 @@ def import_keras() -> Any:
     """The keras module on TensorFlow, imported without TensorFlow's start-up notes."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     quietly = contextlib.nullcontext() if "tensorflow" in sys.modules else stderr_held_back()
-    with quietly, _no_collection():
+    with quietly, no_collection():
         import keras
         import tensorflow as tf
 
         tf.constant(0)  # Looks for devices, which is what TensorFlow has most to say about.
     return keras
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Pauses the garbage collector: over and over it would walk all that is being imported.
-
-    Beam, TensorFlow and Keras together take 2.4 to 2.7 s to import without it, 3.0 with it.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -399,7 +399,7 @@ def test_other_files_are_left_alone(model, tmp_path, capsys):
 def test_what_is_not_installed_is_named_with_how_to_install_it(
     model, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(evaluate, "find_spec", lambda name: None if name[0] in "bi" else name)
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None if name[0] in "bi" else name)
     assert evaluated(model, tmp_path / "out") == 2
     assert (
         "evaluate needs bjontegaard and imagecodecs: pip install 'emnist-latents[evaluate]'"

@@ -1,0 +1,209 @@
+"""The graph of `compress`, and running it."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from beam_job import publishing
+from beam_job.completion import Run, complete
+from beam_job.datasets import Source, cut_shards
+from beam_job.decoded_sample import Sample, one_in
+from beam_job.logs import worker_processes_held_back
+from beam_job.model_facts import STORED_DTYPES, latents_metadata, model_facts
+from beam_job.options import CompressOptions, beam_options, without_secrets
+from beam_job.pipelines import has_worker_processes, is_local, run_to_end
+from beam_job.progress import Progress, tick
+from beam_job.stage import open_dataset, with_gzips_staged
+from transforms.encode import Encode, EncoderHandler
+from transforms.engines.choice import INT8, Engine, decoder_engine, load_decoder, load_encoder
+from transforms.errors import InputError
+from transforms.files import file_facts
+from transforms.images import ImageBatch, Reject, Shard
+from transforms.latents import LatentBatch
+from transforms.model_directory import Model
+from transforms.preprocess import NormalizeImages, ReshapeImages
+from transforms.quantize import Quantization
+from transforms.read_images import ReadImages
+from transforms.shard_files import ShardFile
+from transforms.sizes import (
+    ByteCounts,
+    Sizes,
+    sizes_encoded,
+    sizes_prepared,
+    sizes_read,
+    sizes_written,
+)
+from transforms.write_latents import StoreLatents, WriteLatents
+
+CANNOT_DECODE = (
+    "The model is an encoder alone: its latents cannot be decoded, and what is lost is not known. "
+    "`train` makes a model directory, with a decoder."
+)
+SAMPLE_IMAGES = 500
+"""About how many images the report's quality is measured on; `reconstruct` measures all."""
+
+
+def run(
+    options: CompressOptions,
+    beam_flags: Sequence[str],
+    model: Model,
+    engine: Engine,
+    quantization: Quantization | None,
+) -> None:
+    """Compresses what the options name into a run directory, by a model that was checked."""
+    pipeline_options = beam_options(beam_flags)
+    encoder = load_encoder(model, engine)
+    facts = model_facts(model, engine, encoder, options.latent_dtype, quantization)
+    if model.decoder:  # One that cannot be loaded is found now, not at the end.
+        load_decoder(model, decoder_engine(engine.name))
+    attempt = publishing.begin(options.output, "--output")
+    try:
+        dataset = with_gzips_staged(open_dataset(options), attempt.folder)
+        shards = cut_shards(dataset, options.shard_size)
+        planned = Run(
+            attempt=attempt,
+            dataset=dataset.name,
+            fingerprint=dataset.fingerprint,
+            sources=dataset.sources,
+            staged=dataset.rows,
+            shards={shard.key.split: shard.key.of for shard in shards},
+            characters=dataset.characters,
+            model=facts,
+            flags={**vars(options), "beam": without_secrets(beam_flags)},
+            max_rejects=options.max_rejects,
+            warnings=() if model.decoder else (CANNOT_DECODE,),
+        )
+        _run_pipeline(options, pipeline_options, planned, shards)
+    finally:
+        publishing.abandon(attempt)
+
+
+def _run_pipeline(
+    options: CompressOptions,
+    pipeline_options: PipelineOptions,
+    planned: Run,
+    shards: Sequence[Shard],
+) -> None:
+    if not is_local(pipeline_options):
+        run_to_end(build_pipeline(options, pipeline_options, planned, shards))
+        return
+    loud = has_worker_processes(pipeline_options) and not options.debug
+    held_back = worker_processes_held_back() if loud else contextlib.nullcontext()
+    total = sum(planned.staged.values())
+    with held_back, Progress(total, quiet=options.quiet) as progress:
+        run_to_end(build_pipeline(options, pipeline_options, planned, shards, progress.path))
+
+
+def build_pipeline(
+    options: CompressOptions,
+    pipeline_options: PipelineOptions,
+    planned: Run,
+    shards: Sequence[Shard],
+    progress_path: str | None = None,
+) -> beam.Pipeline:
+    """The graph. progress_path: where to note images done, on this machine; None for nowhere."""
+    try:
+        pipeline = beam.Pipeline(options=pipeline_options)
+    except ValueError as error:  # Beam's own check of what a runner needs.
+        raise InputError(f"the runner needs other flags: {error}") from error
+    batches, rejects = (
+        pipeline
+        | "Shards" >> beam.Create(list(shards), reshuffle=False)
+        | "ReadImages" >> ReadImages(options.batch_size, options.max_rejects)
+    )
+    images = (
+        batches
+        | "NormalizeImages" >> beam.ParDo(NormalizeImages())
+        | "ReshapeImages" >> beam.ParDo(ReshapeImages())
+    )
+    latents = (
+        images
+        | "Encode" >> Encode(_encoder_handler(options.model, planned.model))
+        | "StoreLatents"
+        >> beam.ParDo(StoreLatents(STORED_DTYPES[options.latent_dtype], planned.quantization))
+    )
+    if progress_path is not None:
+        _ = latents | "ShowProgress" >> beam.Map(_note_progress, progress_path)
+    files = latents | "WriteLatents" >> WriteLatents(
+        planned.attempt.folder, planned.characters, latents_metadata(planned.dataset, planned.model)
+    )
+    sizes = (
+        (
+            batches | "CountRead" >> beam.Map(sizes_read),
+            images | "CountPrepared" >> beam.Map(sizes_prepared),
+            latents | "CountEncoded" >> beam.Map(sizes_encoded),
+            files | "CountWritten" >> beam.Map(sizes_written),
+        )
+        | "AllCounts" >> beam.Flatten()
+        | "ByteCounts" >> beam.CombinePerKey(ByteCounts())
+    )
+    every = -(-sum(planned.staged.values()) // SAMPLE_IMAGES)
+    checksums = (
+        pipeline
+        | "SourceFiles" >> beam.Create([source.path for source in _unread_sources(planned)])
+        | "SourceChecksums" >> beam.Map(_path_and_sha256)
+    )
+    _ = (
+        pipeline
+        | "Run" >> beam.Create([planned], reshuffle=False)
+        | "CompleteRun"
+        >> beam.ParDo(
+            _CompleteRun(),
+            beam.pvalue.AsList(files),
+            beam.pvalue.AsDict(sizes),
+            beam.pvalue.AsList(rejects),
+            beam.pvalue.AsDict(checksums),
+            beam.pvalue.AsList(batches | "SampleImages" >> beam.FlatMap(_sampled, every)),
+            beam.pvalue.AsList(latents | "SampleLatents" >> beam.FlatMap(_sampled, every)),
+        )
+    )
+    return pipeline
+
+
+def _encoder_handler(name: str | None, facts: dict[str, Any]) -> EncoderHandler:
+    engine = Engine(facts["engine"], facts["precision"])
+    sha256 = facts["int8_sha256" if engine.precision == INT8 else "sha256"]
+    return EncoderHandler(name, engine, sha256)
+
+
+_Batch = TypeVar("_Batch", ImageBatch, LatentBatch)
+
+
+def _sampled(batch: _Batch, every: int) -> Iterator[_Batch]:
+    """The part of a batch that the report is drawn from: always the same images."""
+    chosen = one_in(batch.image_ids, every)
+    if chosen.any():
+        yield batch.take(chosen)
+
+
+def _note_progress(batch: LatentBatch, path: str) -> None:
+    tick(path, batch.rows)
+
+
+def _unread_sources(planned: Run) -> Iterable[Source]:
+    """Staged datasets know their fingerprint; other files are read once more for their checksum."""
+    return () if planned.fingerprint else planned.sources
+
+
+def _path_and_sha256(path: str) -> tuple[str, str]:
+    return path, file_facts(path).sha256
+
+
+class _CompleteRun(beam.DoFn):
+    """Checks what arrived and publishes the run, on a worker: nobody has to wait for the job."""
+
+    def process(
+        self,
+        planned: Run,
+        files: list[ShardFile],
+        sizes: dict[str, Sizes],
+        rejects: list[Reject],
+        checksums: dict[str, str],
+        images: list[ImageBatch],
+        latents: list[LatentBatch],
+    ) -> None:
+        sample = Sample(images, latents)
+        complete(planned, files, sizes, rejects, checksums, sample)

@@ -1,0 +1,425 @@
+"""The graph of `reconstruct`, and running it."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from beam_job import publishing, run_directory
+from beam_job.datasets import Dataset, cut_shards
+from beam_job.decoded_sample import one_in
+from beam_job.logs import worker_processes_held_back
+from beam_job.options import ReconstructOptions, beam_options
+from beam_job.pictures import Compared, Picture, picks, sheet, triptych
+from beam_job.pipelines import has_worker_processes, is_local, run_to_end
+from beam_job.progress import Progress, tick
+from beam_job.publishing import Attempt
+from beam_job.quality_report import Group, quality_lines, quality_report
+from beam_job.reconstruct import SEAL
+from beam_job.report import columns_of_text, reconstruction_html
+from beam_job.run_directory import CompleteRun
+from beam_job.shown import shown_of
+from beam_job.stage import open_dataset, with_gzips_staged
+from transforms.decode import (
+    Decode,
+    DecodedBatch,
+    DecoderHandler,
+    LatentShard,
+    ReadLatents,
+    WriteImages,
+    original_pixels,
+)
+from transforms.engines.choice import load_decoder
+from transforms.errors import InputError, RunError
+from transforms.files import FileFacts, exists, file_facts, read_bytes, write_bytes
+from transforms.images import Shard, ShardKey
+from transforms.model_directory import Model
+from transforms.quality import ImageQuality, Quality, image_quality
+from transforms.shard_files import ShardFile
+from transforms.staged import staged_pixels
+
+QUALITY = "quality.json"
+REPORT = "report.html"
+SHEET_IMAGES = 128
+PAGE_IMAGES = 500
+"""About how many images the report's pictures and its plot are taken from."""
+
+_FORMAT = "emnist-latents reconstruction"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be decoded, for any worker to write down."""
+
+    attempt: Attempt
+    run: CompleteRun
+    model: Model
+    shards: tuple[LatentShard, ...]
+    originals: dict[str, Any] | None
+    overwrite: bool
+
+    @property
+    def measured(self) -> bool:
+        """Whether the originals are at hand."""
+        return self.originals is not None
+
+    @property
+    def every(self) -> int:
+        """Every how manyth image is shown."""
+        return -(-self.run.images // PAGE_IMAGES)
+
+
+def run(
+    options: ReconstructOptions, beam_flags: Sequence[str], compressed: CompleteRun, model: Model
+) -> None:
+    """Decodes a run by its model, and shows what came of it."""
+    pipeline_options = beam_options(beam_flags)
+    load_decoder(model, options.engine)
+    attempt = publishing.begin(options.output, "--output")
+    try:
+        originals, facts = None, None
+        if options.originals is not None:
+            dataset = open_dataset(options.originals)
+            facts = _originals_facts(dataset, compressed)
+            dataset = with_gzips_staged(dataset, attempt.folder)
+            originals = _original_shards(dataset, compressed)
+        shards = _latent_shards(compressed, originals)
+        plan = _Plan(attempt, compressed, model, tuple(shards), facts, options.overwrite)
+        _run_pipeline(options, pipeline_options, plan)
+    finally:
+        publishing.abandon(attempt)
+    if not options.quiet:
+        _show(options.output, plan)
+
+
+def _originals_facts(dataset: Dataset, compressed: CompleteRun) -> dict[str, Any]:
+    """What the originals are, and whether the run was made of these very files.
+
+    Raises InputError where both are datasets by name, and not the same.
+    """
+    made_of = compressed.manifest["dataset"]
+    if dataset.fingerprint is not None:
+        same = dataset.fingerprint == made_of["fingerprint"]
+        if not same and compressed.manifest["flags"]["dataset"] is not None:
+            raise InputError(
+                f"--originals={dataset.name} is another dataset than {made_of['name']}, which the "
+                f"run in {compressed.folder} was made of (their fingerprints differ): give that one"
+            )
+    else:
+        known = {source["sha256"] for source in made_of["sources"]}
+        same = {file_facts(source.path).sha256 for source in dataset.sources} <= known
+    return {"name": dataset.name, "same_files": same}
+
+
+def _original_shards(dataset: Dataset, compressed: CompleteRun) -> dict[ShardKey, Shard]:
+    """The originals cut as the run was; raises InputError where their counts differ."""
+    if dataset.rows != compressed.staged:
+        raise InputError(
+            f"--originals holds {_counts(dataset.rows)}, and the run in {compressed.folder} was "
+            f"made of {_counts(compressed.staged)}: give the images that it was made of"
+        )
+    return {shard.key: shard for shard in cut_shards(dataset, compressed.shard_size)}
+
+
+def _counts(rows: Mapping[str, int]) -> str:
+    return " and ".join(f"{count:,} images of split {split}" for split, count in rows.items())
+
+
+def _latent_shards(
+    compressed: CompleteRun, originals: Mapping[ShardKey, Shard] | None
+) -> list[LatentShard]:
+    """The run's files of latents, each with its originals."""
+    return [
+        LatentShard(
+            key._replace(rows=file.rows),
+            publishing.child(compressed.folder, file.path),
+            file.sha256,
+            compressed.manifest["model"],
+            None if originals is None else originals[key],
+        )
+        for key, file in compressed.shard_files()
+        if file.rows
+    ]
+
+
+def _run_pipeline(
+    options: ReconstructOptions,
+    pipeline_options: PipelineOptions,
+    plan: _Plan,
+) -> None:
+    if not is_local(pipeline_options):
+        run_to_end(build_pipeline(options, pipeline_options, plan))
+        return
+    loud = has_worker_processes(pipeline_options) and not options.debug
+    held_back = worker_processes_held_back() if loud else contextlib.nullcontext()
+    with held_back, Progress(plan.run.images, quiet=options.quiet) as progress:
+        run_to_end(build_pipeline(options, pipeline_options, plan, progress.path))
+
+
+def build_pipeline(
+    options: ReconstructOptions,
+    pipeline_options: PipelineOptions,
+    plan: _Plan,
+    progress_path: str | None = None,
+) -> beam.Pipeline:
+    """The graph. progress_path: where to note images done, on this machine; None for nowhere."""
+    try:
+        pipeline = beam.Pipeline(options=pipeline_options)
+    except ValueError as error:  # Beam's own check of what a runner needs.
+        raise InputError(f"the runner needs other flags: {error}") from error
+    decoded = (
+        pipeline
+        | "Shards" >> beam.Create(list(plan.shards), reshuffle=False)
+        | "SpreadShards" >> beam.Reshuffle()
+        | "ReadLatents" >> beam.ParDo(ReadLatents(plan.run.quantization, options.batch_size))
+        | "Decode" >> Decode(_decoder_handler(options, plan.model))
+    )
+    if progress_path is not None:
+        _ = decoded | "ShowProgress" >> beam.Map(_note_progress, progress_path)
+    files = decoded | "WriteImages" >> WriteImages(
+        plan.attempt.folder, plan.run.characters, options.batch_size
+    )
+    quality = (
+        decoded | "Compare" >> beam.FlatMap(_compared) | "Quality" >> beam.CombinePerKey(Quality())
+    )
+    _ = (
+        pipeline
+        | "Plan" >> beam.Create([plan], reshuffle=False)
+        | "CompleteReconstruction"
+        >> beam.ParDo(
+            _CompleteReconstruction(),
+            beam.pvalue.AsList(files),
+            beam.pvalue.AsDict(quality),
+            beam.pvalue.AsList(decoded | "SampleImages" >> beam.FlatMap(_sampled, plan.every)),
+        )
+    )
+    return pipeline
+
+
+def _decoder_handler(options: ReconstructOptions, model: Model) -> DecoderHandler:
+    return DecoderHandler(model.name, options.engine, model.decoder_sha256)
+
+
+def _note_progress(batch: DecodedBatch, path: str) -> None:
+    tick(path, batch.rows)
+
+
+def _compared(batch: DecodedBatch) -> Iterator[tuple[tuple[str, int], ImageQuality]]:
+    """The quality of the images of each class in a batch."""
+    if batch.originals is None:
+        return
+    quality = image_quality(batch.image_ids, batch.originals, batch.pixels)
+    for label in np.unique(batch.labels):
+        yield (batch.shard.split, int(label)), quality.take(batch.labels == label)
+
+
+def _sampled(batch: DecodedBatch, every: int) -> Iterator[DecodedBatch]:
+    chosen = one_in(batch.image_ids, every)
+    if chosen.any():
+        yield batch.take(chosen)
+
+
+class _CompleteReconstruction(beam.DoFn):
+    """Checks what arrived and publishes it, on a worker: nobody has to wait for the job."""
+
+    def process(
+        self,
+        plan: _Plan,
+        files: list[ShardFile],
+        quality: dict[tuple[str, int], ImageQuality],
+        sample: list[DecodedBatch],
+    ) -> None:
+        _complete(plan, files, {Group(*key): part for key, part in quality.items()}, sample)
+
+
+def _complete(
+    plan: _Plan,
+    files: Sequence[ShardFile],
+    quality: Mapping[Group, ImageQuality],
+    sample: Sequence[DecodedBatch],
+) -> None:
+    if _is_published(plan):
+        return
+    publishing.check_not_filled(plan.attempt, SEAL, overwrite=plan.overwrite)
+    _check_files(plan, files, quality)
+    shown = sorted(sample, key=lambda batch: (batch.shard, batch.image_ids[:1].tolist()))
+    documents = _sheets(shown)
+    report = quality_report(quality, plan.run.characters) if plan.measured else None
+    if report is not None:
+        described = {
+            "run": plan.run.folder,
+            "model": plan.model.name,
+            "originals": plan.originals,
+            **report,
+        }
+        documents[QUALITY] = _json(described)
+    facts = {file.path: FileFacts(file.bytes, file.sha256) for file in files}
+    seal = _seal(plan, files)
+    page = shown_of(_as_compared(shown), plan.run.characters, plan.run.bytes_per_image)
+    if page is not None:
+        page = page._replace(pictures=_pictures(plan, quality))
+    documents[REPORT] = reconstruction_html(seal, report, page).encode()
+    for name, content in documents.items():
+        facts[name] = write_bytes(publishing.child(plan.attempt.folder, name), content)
+    seal["files"] = {name: fact._asdict() for name, fact in sorted(facts.items())}
+    if plan.overwrite:
+        publishing.remove_other_attempts(plan.attempt)
+    publishing.publish(plan.attempt, facts, SEAL, _json(seal), owned=("images", "sheets"))
+
+
+def _is_published(plan: _Plan) -> bool:
+    """Whether a runner does again what had been done."""
+    if not exists(publishing.child(plan.attempt.output, SEAL)):
+        return False
+    seal = run_directory.read_json(plan.attempt.output, SEAL)
+    return seal.get("reconstruction_id") == plan.attempt.run_id
+
+
+def _pictures(plan: _Plan, quality: Mapping[Group, ImageQuality]) -> dict[str, list[Picture]]:
+    """The best, the median, the worst and one of each class of all images, not of a sample."""
+    splits = np.concatenate([np.full(len(part), group.split) for group, part in quality.items()])
+    labels = np.concatenate([np.full(len(part), group.label) for group, part in quality.items()])
+    parts = list(quality.values())
+    everything = ImageQuality(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("image_ids", "squared_errors", "ssims")
+        )
+    )
+    chosen = picks(splits, labels, everything, plan.run.characters)
+    wanted = {
+        (str(splits[pick.row]), int(everything.image_ids[pick.row]))
+        for group in chosen.values()
+        for pick in group
+    }
+    found = _pixels(plan, wanted)
+    return {
+        heading: [
+            triptych(*found[str(splits[row]), int(everything.image_ids[row])], caption)
+            for row, caption in group
+        ]
+        for heading, group in chosen.items()
+    }
+
+
+def _pixels(
+    plan: _Plan, wanted: Set[tuple[str, int]]
+) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
+    """(original, decoded), uint8 (784,) each, of images by split and image_id."""
+    found = {}
+    files = {key._replace(rows=file.rows): file for key, file in plan.run.shard_files()}
+    for shard in plan.shards:
+        first, last = files[shard.key].first_image_id or 0, files[shard.key].last_image_id or 0
+        image_ids = np.array(
+            sorted(i for split, i in wanted if split == shard.key.split and first <= i <= last),
+            np.int64,
+        )
+        if len(image_ids) and shard.originals is not None:
+            originals = original_pixels(shard.originals, image_ids)
+            path = publishing.child(plan.attempt.folder, f"images/{shard.key.name}.parquet")
+            decoded = staged_pixels(read_bytes(path), image_ids)
+            for place, image_id in enumerate(image_ids.tolist()):
+                found[shard.key.split, image_id] = (originals[place], decoded[place])
+    return found
+
+
+def _check_files(
+    plan: _Plan, files: Sequence[ShardFile], quality: Mapping[Group, ImageQuality]
+) -> None:
+    """Raises RunError unless every latent came back as an image, and was measured."""
+    expected = {
+        (f"images/{key.name}.parquet", file.rows)
+        for key, file in plan.run.shard_files()
+        if file.rows
+    }
+    written = sum(file.rows for file in files)
+    measured = sum(len(part) for part in quality.values())
+    is_whole = (
+        len(files) == len(expected) and {(file.path, file.rows) for file in files} == expected
+    )
+    if not is_whole or (plan.measured and measured != plan.run.images):
+        raise RunError(
+            f"{plan.run.images:,} latents in {len(expected)} files, {written:,} images written in "
+            f"{len(files)}, {measured:,} measured: these must agree, so nothing is published; run "
+            "it again, and report it if it happens again"
+        )
+
+
+def _seal(plan: _Plan, files: Sequence[ShardFile]) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "format_version": 1,
+        "reconstruction_id": plan.attempt.run_id,
+        "run": {"folder": plan.run.folder, "run_id": plan.run.manifest["run_id"]},
+        "dataset": plan.run.manifest["dataset"]["name"],
+        "model": plan.run.manifest["model"],
+        "images": sum(file.rows for file in files),
+        "versions": run_directory.versions(),
+    }
+
+
+def _sheets(shown: Sequence[DecodedBatch]) -> dict[str, bytes]:
+    """A PNG of some of the images of each split."""
+    sheets = {}
+    for split in dict.fromkeys(batch.shard.split for batch in shown):
+        batches = [batch for batch in shown if batch.shard.split == split]
+        decoded = np.concatenate([batch.pixels for batch in batches])[:SHEET_IMAGES]
+        originals = _originals(batches)
+        sheets[f"sheets/{split}.png"] = sheet(
+            None if originals is None else originals[:SHEET_IMAGES], decoded
+        )
+    return sheets
+
+
+def _originals(batches: Sequence[DecodedBatch]) -> np.ndarray | None:
+    parts = [batch.originals for batch in batches if batch.originals is not None]
+    return np.concatenate(parts) if parts else None
+
+
+def _as_compared(shown: Sequence[DecodedBatch]) -> Compared | None:
+    originals = _originals(shown)
+    if originals is None:
+        return None
+    image_ids, labels, decoded = (
+        np.concatenate([getattr(batch, name) for batch in shown])
+        for name in ("image_ids", "labels", "pixels")
+    )
+    return Compared(
+        np.concatenate([np.full(len(batch), batch.shard.split) for batch in shown]),
+        labels,
+        image_quality(image_ids, originals, decoded),
+        originals,
+        decoded,
+    )
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _show(output: str, plan: _Plan) -> None:
+    if plan.measured:
+        report = run_directory.read_json(output, QUALITY)
+        print(columns_of_text(quality_lines(report)))
+        print()
+    seal = run_directory.read_json(output, SEAL)
+    for path in dict.fromkeys(_folder(path) for path in (*seal["files"], SEAL)):
+        print(publishing.child(output, path))
+    sys.stdout.flush()
+    if plan.originals is not None and not plan.originals["same_files"]:
+        print(
+            "note: the originals are other files than the run was made of; that they are the same "
+            "images is known only as far as counts, image_ids and labels go",
+            file=sys.stderr,
+        )
+
+
+def _folder(path: str) -> str:
+    """A file's folder where there are many of its kind, else the file."""
+    return path.rpartition("/")[0] if path.startswith("images/") else path
