@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from beam_job import evaluate, publishing
+from beam_job import evaluate, preflight, publishing
 from beam_job.__main__ import run
 from beam_job.classifiers import linear_accuracy
 from beam_job.codecs import Point, latents_file

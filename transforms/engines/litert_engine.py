@@ -1,5 +1,6 @@
 """LiteRT: TensorFlow's light engine, here for encoders quantized to int8."""
 
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,15 @@ def network(name: str, content: bytes, parameters: int) -> Network:
 def compute_function(interpreter: Any) -> Compute:
     """What runs an interpreter's network, of one input and one output, on any number of images."""
     (takes,), (gives,) = interpreter.get_input_details(), interpreter.get_output_details()
+    # Beam's worker threads share a model, and an interpreter bears one at a time; with all its own
+    # threads at work, a second one would have no core to run on.
+    lock = Lock()
 
     def compute(batch: np.ndarray) -> np.ndarray:
+        with lock:
+            return one_at_a_time(batch)
+
+    def one_at_a_time(batch: np.ndarray) -> np.ndarray:
         if interpreter.get_input_details()[0]["shape"][0] != len(batch):
             interpreter.resize_tensor_input(takes["index"], batch.shape)
             interpreter.allocate_tensors()
