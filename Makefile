@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+RIVALS := $(patsubst benchmarks/environments/%.txt,.venv-bench-%/installed,$(wildcard benchmarks/environments/*.txt))
 SOURCES := setup.py $(wildcard beam_job/* transforms/* transforms/pretrained/*)
 
 .DEFAULT_GOAL := help
@@ -25,7 +26,7 @@ lint: .venv/installed-dev ## Check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: .venv/installed-dev ## Measure speed and memory beside what people would use instead (needs EMNIST_DATA)
+bench: .venv/installed-dev $(RIVALS) ## Measure speed and memory beside what people would use instead (needs EMNIST_DATA, Java 17)
 	$(BIN)/python -m benchmarks.run
 
 pretrained: .venv/installed-dev ## Train the weights that come with the package again (needs EMNIST_DATA, about an hour)
@@ -36,7 +37,7 @@ quality: .venv/installed-dev ## Measure the package's weights on held-out images
 	cd out/quality && cp -r table.md results rate_distortion.svg ../../benchmarks/quality/
 
 clean: ## Remove the virtual environment and what was built
-	rm -rf .venv build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench-* build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -48,3 +49,9 @@ clean: ## Remove the virtual environment and what was built
 .venv/installed-dev: .venv/bin/python setup.py
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ .venv/installed
+
+# Each rival has an environment of its own, so that their dependencies don't mix.
+.venv-bench-%/installed: benchmarks/environments/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --requirement $<
+	@touch $@

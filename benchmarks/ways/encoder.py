@@ -1,5 +1,6 @@
-"""What both rivals share: the job's encoder, built without importing Beam, and a Parquet file."""
+"""What the rivals share: the job's encoder, built without importing Beam, and a Parquet file."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -10,7 +11,6 @@ from keras import layers
 
 LATENT_SIZE = 32
 
-
 PRETRAINED = Path(__file__).parents[2] / "transforms/pretrained/encoder.keras"
 
 
@@ -19,8 +19,24 @@ def load_encoder() -> keras.Model:
     return keras.models.load_model(PRETRAINED, compile=False)
 
 
+def compiled_encoder() -> Callable[[np.ndarray], np.ndarray]:
+    """The same as one tf.function: uint8 images (n, 28, 28) to float32 latents (n, 32)."""
+    import tensorflow as tf
+
+    encoder = load_encoder()
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 28, 28), tf.uint8)])  # type: ignore[untyped-decorator]
+    def encode(images: tf.Tensor) -> tf.Tensor:
+        return encoder(tf.cast(images, tf.float32)[..., tf.newaxis] / 255, training=False)
+
+    def latents(images: np.ndarray) -> np.ndarray:
+        return np.asarray(encode(images))
+
+    return latents
+
+
 def build_encoder() -> keras.Model:
-    """The same with random weights, as the notebook leaves it."""
+    """The encoder with random weights, as the notebook leaves it."""
 
     def start(seed: int) -> keras.Initializer:
         return keras.initializers.GlorotUniform(seed=seed)

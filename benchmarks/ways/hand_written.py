@@ -4,12 +4,10 @@
 """
 
 import sys
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from benchmarks.ways.encoder import LATENT_SIZE, load_encoder, write_latents
+from benchmarks.ways.encoder import LATENT_SIZE, compiled_encoder, write_latents
 
 BATCH_SIZE = 1024
 
@@ -17,16 +15,11 @@ BATCH_SIZE = 1024
 def main(source: str, target: str) -> None:
     """Encodes a .npy of uint8 images (n, 28, 28)."""
     images = np.load(source, mmap_mode="r")
-    encoder = load_encoder()
-
-    @tf.function(input_signature=[tf.TensorSpec((None, 28, 28), tf.uint8)])  # type: ignore[untyped-decorator]
-    def encode(batch: Any) -> Any:
-        return encoder(tf.cast(batch, tf.float32)[..., tf.newaxis] / 255, training=False)
-
+    encode = compiled_encoder()
     latents = np.empty((len(images), LATENT_SIZE), np.float32)
     for start in range(0, len(images), BATCH_SIZE):
         batch = slice(start, start + BATCH_SIZE)
-        latents[batch] = encode(images[batch]).numpy()
+        latents[batch] = encode(images[batch])
     write_latents(latents, target)
 
 

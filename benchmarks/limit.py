@@ -1,0 +1,82 @@
+"""The machine's limit: how fast its cores do a large matrix product.
+
+`python -m benchmarks.limit float32` (or int8) prints operations a second, of which a multiply-add
+is two.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+PRECISIONS = ("float32", "int8")
+_ROOT = Path(__file__).parent.parent
+_SIZE = 3072
+_PRODUCTS = 10
+
+
+def measured_limit(precision: str) -> float:
+    """Operations a second, measured in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.limit", precision]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{done.stderr}\nexit status {done.returncode} from: {shlex.join(command)}")
+    return float(done.stdout)
+
+
+def main(precision: str) -> None:
+    """Prints the rate of the fastest of several products."""
+    multiply = {"float32": float32_product, "int8": int8_product}[precision]()
+    multiply()  # The first prepares its memory.
+    seconds = []
+    for _ in range(_PRODUCTS):
+        started = time.perf_counter()
+        multiply()
+        seconds.append(time.perf_counter() - started)
+    print(2 * _SIZE**3 / min(seconds))
+
+
+def float32_product() -> Callable[[], object]:
+    """TensorFlow's matmul; OpenBLAS and LiteRT are no faster."""
+    import tensorflow as tf
+
+    matrix = tf.random.uniform((_SIZE, _SIZE))
+    return lambda: tf.matmul(matrix, matrix).numpy()
+
+
+def int8_product() -> Callable[[], object]:
+    """A fully connected layer of LiteRT with int8 weights, inputs and outputs."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=_int8_layer(), num_threads=os.cpu_count())
+    position = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(position, (_SIZE, _SIZE))
+    interpreter.allocate_tensors()
+    numbers = np.random.default_rng(0).integers(-128, 128, (_SIZE, _SIZE), np.int8)
+    interpreter.set_tensor(position, numbers)
+    return interpreter.invoke
+
+
+def _int8_layer() -> bytes:
+    """A .tflite model of one square matrix."""
+    import keras
+    import tensorflow as tf
+
+    layer = keras.layers.Dense(_SIZE, use_bias=False)
+    model = keras.Sequential([keras.layers.Input((_SIZE,)), layer])
+    random = np.random.default_rng(0)
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([random.random((1, _SIZE), np.float32)] for _ in range(4))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
