@@ -1,5 +1,6 @@
 """What the rivals share: the job's encoder, built without importing Beam, and a Parquet file."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,11 +20,9 @@ def load_encoder() -> keras.Model:
     return keras.models.load_model(PRETRAINED, compile=False)
 
 
-def compiled_encoder() -> Callable[[np.ndarray], np.ndarray]:
-    """The same as one tf.function: uint8 images (n, 28, 28) to float32 latents (n, 32)."""
+def compiled(encoder: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """An encoder as one tf.function: uint8 images (n, 28, 28) to float32 latents (n, 32)."""
     import tensorflow as tf
-
-    encoder = load_encoder()
 
     @tf.function(input_signature=[tf.TensorSpec((None, 28, 28), tf.uint8)])  # type: ignore[untyped-decorator]
     def encode(images: tf.Tensor) -> tf.Tensor:
@@ -33,6 +32,14 @@ def compiled_encoder() -> Callable[[np.ndarray], np.ndarray]:
         return np.asarray(encode(images))
 
     return latents
+
+
+def multiply_adds(encoder: keras.Model) -> int:
+    """How many an image takes: each layer's weights, once for each place they are applied at."""
+    weighted = [layer for layer in encoder.layers if layer.weights]
+    return sum(
+        math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1]) for layer in weighted
+    )
 
 
 def build_encoder() -> keras.Model:
@@ -55,12 +62,13 @@ def build_encoder() -> keras.Model:
     )
 
 
-def write_latents(latents: np.ndarray, path: str) -> None:
-    """Writes float32 latents (n, 32) as Parquet, with the row number as image_id."""
+def write_latents(latents: np.ndarray, folder: str) -> None:
+    """Writes float32 latents (n, 32) as a Parquet file, with the row number as image_id."""
     table = pa.table(
         {
             "image_id": np.arange(len(latents)),
             "latent": pa.FixedSizeListArray.from_arrays(pa.array(latents.ravel()), LATENT_SIZE),
         }
     )
-    pq.write_table(table, path, compression="zstd")
+    Path(folder).mkdir()
+    pq.write_table(table, Path(folder, "latents.parquet"), compression="zstd")

@@ -1,6 +1,6 @@
 """The notebook's way: a float32 copy of everything, then Keras predict as it comes.
 
-`python -m benchmarks.ways.keras_predict IMAGES.npy OUT.parquet`
+`python -m benchmarks.ways.keras_predict IMAGES.npy OUT_FOLDER`
 """
 
 import sys
