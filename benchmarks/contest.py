@@ -26,11 +26,12 @@ _OWN_PACKAGES = (
 class Way(NamedTuple):
     """One way to get the latents of all images.
 
-    environment: a rival's, one of benchmarks/environments; None for the job. flags: the job's.
-    reads: what the benchmark writes for it. precision: what it computes in.
+    title: its name in the picture. environment: a rival's, one of benchmarks/environments; None for
+    the job. flags: the job's. reads: what is written for it. precision: what it computes in.
     """
 
     name: str
+    title: str
     explanation: str
     environment: str | None = None
     flags: tuple[str, ...] = ()
@@ -40,6 +41,7 @@ class Way(NamedTuple):
 
 HAND_WRITTEN = Way(
     "hand_written",
+    "a tf.function in a loop",
     "one tf.function on uint8 batches of 1,024, in a loop written by hand.",
     "tensorflow",
 )
@@ -47,23 +49,27 @@ RIVALS = (
     HAND_WRITTEN,
     Way(
         "keras_predict",
+        "Keras predict",
         "the notebook's way: a float32 copy of everything, then Keras predict.",
         "tensorflow",
     ),
     Way(
         "beam_documented",
+        "Beam RunInference",
         "Beam's RunInference with TFModelHandlerNumpy as documented, an element being an image; "
         "the same tf.function as its inference_fn.",
         "beam",
     ),
     Way(
         "ray_data",
+        "Ray Data map_batches",
         "Ray Data's map_batches with a class as documented, the same tf.function.",
         "ray",
         reads=PARQUET,
     ),
     Way(
         "spark_udf",
+        "Spark predict_batch_udf",
         "Spark's predict_batch_udf as documented, the same tf.function.",
         "spark",
         reads=PARQUET,
@@ -71,11 +77,13 @@ RIVALS = (
 )
 JOB_NCNN = Way(
     "job-ncnn",
+    "this job, ncnn",
     "this project, `--engine=ncnn`, its default where ncnn is installed.",
     flags=("--engine=ncnn",),
 )
 JOB_INT8 = Way(
     "job-litert-int8",
+    "this job, LiteRT int8",
     "this project, `--engine=litert --precision=int8`.",
     flags=("--engine=litert", "--precision=int8"),
     precision="int8",
@@ -83,6 +91,7 @@ JOB_INT8 = Way(
 JOBS = (
     Way(
         "job-tensorflow",
+        "this job, TensorFlow",
         "this project, `--engine=tensorflow`.",
         flags=("--engine=tensorflow",),
     ),

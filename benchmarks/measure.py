@@ -21,8 +21,8 @@ import psutil
 
 _ROOT = Path(__file__).parent.parent
 _PR_SET_CHILD_SUBREAPER = 36
-_POLL_SECONDS = 0.02
-_POLL_SHARE = 0.05  # Sampling takes at most this share of one core.
+_POLL_SECONDS = 0.05
+_MEMORY_SHARE = 0.05  # Of one core, to read the memory of all processes: it takes long.
 _GRACE_SECONDS = 10
 _KILOBYTE = 1024
 
@@ -107,14 +107,15 @@ def _end_descendants() -> int:
 class _Samples(threading.Thread):
     """Looks at this process's descendants again and again until it is stopped.
 
-    PSS, since RSS would count once a process what processes share. To read it takes milliseconds,
-    so it is read only where there are several; for one alone, ru_maxrss says it exactly.
+    PSS, since RSS would count once a process what processes share. It is read only where there are
+    several; for one alone, ru_maxrss says it exactly.
     """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.processes = 1
         self.peak_bytes = 0
+        self._next_memory = 0.0
         self._cpu_seconds: dict[psutil.Process, float] = {}
         self._ended = threading.Event()
         self.start()
@@ -124,23 +125,22 @@ class _Samples(threading.Thread):
         return sum(self._cpu_seconds.values())
 
     def run(self) -> None:
-        pause = _POLL_SECONDS
-        while not self._ended.wait(pause):
-            started = time.perf_counter()
-            self._look()
-            taken = time.perf_counter() - started
-            pause = max(_POLL_SECONDS, taken / _POLL_SHARE - taken)
+        while not self._ended.wait(_POLL_SECONDS):
+            descendants = psutil.Process().children(recursive=True)
+            self.processes = max(self.processes, len(descendants))
+            self._cpu_seconds.update(_cpu_seconds(descendants))
+            if len(descendants) > 1 and time.perf_counter() > self._next_memory:
+                self._add_up_memory(descendants)
 
     def stop(self) -> None:
         self._ended.set()
         self.join()
 
-    def _look(self) -> None:
-        descendants = psutil.Process().children(recursive=True)
-        self.processes = max(self.processes, len(descendants))
-        self._cpu_seconds.update(_cpu_seconds(descendants))
-        if len(descendants) > 1:
-            self.peak_bytes = max(self.peak_bytes, sum(map(_pss_bytes, descendants)))
+    def _add_up_memory(self, processes: Sequence[psutil.Process]) -> None:
+        started = time.perf_counter()
+        self.peak_bytes = max(self.peak_bytes, sum(map(_pss_bytes, processes)))
+        ended = time.perf_counter()
+        self._next_memory = ended + (ended - started) / _MEMORY_SHARE
 
 
 def _cpu_seconds(processes: Sequence[psutil.Process]) -> dict[psutil.Process, float]:

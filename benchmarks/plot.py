@@ -5,9 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.contest import HAND_WRITTEN, WAYS
 from benchmarks.growth import Line
 from benchmarks.measure import Measurement
-from benchmarks.results import MEGABYTE, Results, memory_line, ratio, time_line
+from benchmarks.results import (
+    KILOBYTE,
+    MEGABYTE,
+    PER_IMAGES,
+    Results,
+    memory_line,
+    ratio,
+    time_line,
+)
 from benchmarks.rounds import Growth
 
 if TYPE_CHECKING:
@@ -40,11 +49,12 @@ def as_svg(results: Results) -> str:
 
 def _figure(results: Results) -> "Figure":
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     heights = [1 + _BAR_HEIGHT * len(results.rounds.runs)]
     if results.growth:
         heights += [_GROWTH_HEIGHT * share for share in (0.42, 0.18, 0.4)]
-    figure = Figure((_WIDTH, sum(heights)), layout="constrained")
+    figure = Figure((_WIDTH, sum(heights)), layout=ConstrainedLayoutEngine(hspace=0.08))
     axes = figure.subplots(len(heights), height_ratios=heights, squeeze=False)[:, 0]
     _draw_ratios(axes[0], results)
     if results.growth:
@@ -57,14 +67,16 @@ def _figure(results: Results) -> "Figure":
 
 def _draw_ratios(axes: "Axes", results: Results) -> None:
     """A bar a way, the fastest on top."""
-    ratios = {way: ratio(results, way) for way in results.rounds.runs}
+    ratios = {WAYS[way]: ratio(results, way) for way in results.rounds.runs}
     ways = sorted(ratios, key=ratios.__getitem__, reverse=True)
-    colors = [_OURS if way.startswith("job-") else _RIVAL for way in ways]
-    bars = axes.barh(ways, [ratios[way] for way in ways], color=colors, height=0.7)
+    colors = [_RIVAL if way.environment else _OURS for way in ways]
+    titles = [way.title for way in ways]
+    bars = axes.barh(titles, [ratios[way] for way in ways], color=colors, height=0.7)
     axes.bar_label(bars, fmt="%.2f", padding=4)
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
-    axes.set_title(f"Time for {results.images:,} images, whole process", loc="left", weight="bold")
-    axes.set_xlabel("time in units of hand_written's, shorter is better (orange: this project)")
+    title = f"Time for {results.images:,} images, start to end"
+    axes.set_title(title, loc="left", weight="bold")
+    axes.set_xlabel(f"{HAND_WRITTEN.title} = 1; shorter is better (orange: this project)")
     axes.margins(x=0.1)
 
 
@@ -76,25 +88,31 @@ def _draw_growth(axes: "np.ndarray[Any, Any]", growth: Growth) -> None:
     for position, (way, sizes) in enumerate(growth.items()):
         look = {"color": _COLORS[position], "marker": _MARKERS[position], "markersize": 5}
         line, memory_growth = time_line(sizes), memory_line(sizes)
-        slope = f"{line.slope * 100_000:.2f} s for 100,000 images"
-        _draw_line(seconds, sizes, line, 1, f"{way}: {slope}", look)
+        title = WAYS[way].title
+        label = f"{title}: {line.start:.1f} s + {line.slope * PER_IMAGES:.2f} s a 100,000 images"
+        _draw_line(seconds, sizes, line, 1, label, look)
         residuals.plot(list(sizes), line.residuals, linewidth=0.8, **look)
-        slope = f"{memory_growth.slope / 1024:+.3f} KB an image"
-        _draw_line(memory, sizes, memory_growth, MEGABYTE, f"{way}: {slope}", look)
-    seconds.set_title("Growth of time, and a straight line", loc="left", weight="bold")
+        label = f"{title}: {memory_growth.slope / KILOBYTE:.3f} KB for a further image"
+        _draw_line(memory, sizes, memory_growth, MEGABYTE, label, look)
+    seconds.set_title(
+        "Time against images: all runs, and straight lines through their medians",
+        loc="left",
+        weight="bold",
+    )
     seconds.set_ylabel("seconds")
     residuals.axhline(0, color="black", linewidth=0.8)
     residuals.set_ylabel("off the line,\nseconds")
-    memory.set_title("Growth of peak memory, and a straight line", loc="left", weight="bold")
+    memory.set_title("Peak memory of all processes against images", loc="left", weight="bold")
     memory.set_ylabel("MB")
     memory.set_xlabel("images")
     for one in axes:
         one.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        one.set_xlim(left=0)
+        one.set_xlim(0, 1.04 * max(max(sizes) for sizes in growth.values()))
+        one.margins(y=0.15)
         one.grid(color="#e2e2e2", linewidth=0.8)
     for one in (seconds, memory):
         one.set_ylim(bottom=0)
-        one.legend(frameon=False, loc="best")
+        one.legend(frameon=False)
 
 
 def _draw_line(

@@ -14,8 +14,7 @@ from benchmarks.limit import PRECISIONS, measured_limit
 from benchmarks.measure import Measurement, measure
 
 _WARM_UP_IMAGES = 1024
-_GROWTH_REPEATS = 3
-_MOST_REPEATED = 112_800  # Larger sizes grow once: they take long.
+_MOST_REPEATED = 112_800  # More images are taken once, since they take long.
 
 Runs = dict[str, list[Measurement]]
 Growth = dict[str, dict[int, list[Measurement]]]
@@ -67,11 +66,13 @@ class Bench(NamedTuple):
             raise ValueError("no rounds, so no latents to expect")
         return Rounds(limits, runs, differences, expected)
 
-    def growth(self, ways: Sequence[Way], sizes: Sequence[int], expected: np.ndarray) -> Growth:
-        """Runs ways with numbers of images, the smaller ones several times."""
+    def growth(
+        self, ways: Sequence[Way], sizes: Sequence[int], repeats: int, expected: np.ndarray
+    ) -> Growth:
+        """Runs ways with numbers of images, the larger ones once."""
         images = {count: self._write_inputs(ways, count) for count in sizes}
         grown: Growth = {way.name: {count: [] for count in sizes} for way in ways}
-        for repeat in range(1, _GROWTH_REPEATS + 1):
+        for repeat in range(1, repeats + 1):
             for count in sizes:
                 if repeat > 1 and count > _MOST_REPEATED:
                     continue

@@ -7,6 +7,7 @@ results.svg.
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from benchmarks.results import Results, as_json, as_markdown
 from benchmarks.rounds import Bench
 
 _GROWTH_SIZES = (18_800, 56_400, 112_800, 376_000, 1_128_000)
+_GROWTH_REPEATS = 3
 
 
 def main() -> None:
@@ -29,13 +31,16 @@ def main() -> None:
     contest = Contest(flags.one_environment)
     if missing := contest.missing(ways):
         sys.exit(f"not there: {', '.join(missing)}; `make bench` makes them")
+    if any(way.environment == "spark" for way in ways) and shutil.which("java") is None:
+        sys.exit("not there: java, which Spark needs; install Java 17, or choose other --ways")
     facts = {**machine.facts(flags), **_versions(contest, ways)}
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         bench = Bench(contest, load_images(flags.data), Path(folder))
         bench.warm_up(ways)
         rounds = bench.rounds(ways, flags.images, flags.repeats)
         growing = [way for way in GROWING if way in ways and flags.growth]
-        growth = bench.growth(growing, flags.growth, rounds.expected)
+        repeats = min(flags.repeats, _GROWTH_REPEATS)
+        growth = bench.growth(growing, flags.growth, repeats, rounds.expected)
     _write(Results(facts, flags.images, _multiply_adds(), rounds, growth), flags.output)
 
 

@@ -1,5 +1,6 @@
 """What the rivals share: the job's encoder, built without importing Beam, and a Parquet file."""
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ def load_encoder() -> keras.Model:
     return keras.models.load_model(PRETRAINED, compile=False)
 
 
+@functools.cache  # Traced once, however often it is asked for.
 def compiled(encoder: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """An encoder as one tf.function: uint8 images (n, 28, 28) to float32 latents (n, 32)."""
     import tensorflow as tf
