@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import transforms
+from tests.nist import idx_images
 
 # Imports of what is slow fail, and the traceback tells who asked for it.
 SCRIPT = """
@@ -19,6 +22,7 @@ class Refusing:
 
 sys.meta_path.insert(0, Refusing())
 """
+COMMANDS = ["compress", "reconstruct", "train", "evaluate", "stage"]
 QUICK = [
     "transforms",
     "transforms.engines.choice",
@@ -67,6 +71,54 @@ def test_an_error_imports_nothing_slow():
     argv = ["stage", "--dataset=mnist", "--data_dir=/dev/null/data"]
     done = run_without_what_is_slow(code, *argv)
     assert done.stderr.startswith("error: --data_dir=/dev/null/data/mnist cannot be written")
+
+
+FOUND_LATE = pytest.mark.xfail(strict=True, reason="an output that is a file is found late")
+ANSWERS = [
+    *((0, [command, "--help"], "usage: ") for command in COMMANDS),
+    (0, ["--version"], "emnist-latents "),
+    (0, ["compress", "--input=f", "--output=o", "--plan"], "engine    ncnn, float32"),
+    (0, ["compress", "--input=f", "--output=o", "--plan", "--precision=int8"], "litert, int8"),
+    (0, ["compress", "--input=f", "--output=o", "--plan", "--engine=tensorflow"], "tensorflow, "),
+    (0, ["compress", "--dataset=sample", "--output=o", "--plan"], "1,500 images"),
+    (2, ["compress", "--input=nosuch", "--output=o"], "matches no file"),
+    (2, ["compress", "--input=f", "--model=nosuch", "--output=o"], "--model=nosuch"),
+    (2, ["compress", "--input=f", "--model=f", "--engine=ncnn", "--output=o"], "no .keras file"),
+    (2, ["compress", "--input=f", "--engine=litert", "--output=o"], "--precision=int8"),
+    (2, ["compress", "--input=f", "--output=f"], "is a file"),
+    (2, ["reconstruct", "--input=nosuch", "--output=o"], "nosuch"),
+    pytest.param(2, ["reconstruct", "--input=.", "--output=f"], "file", marks=FOUND_LATE),
+    (2, ["reconstruct", "--input=f", "--output=o", "--engine=litert"], "litert"),
+    (2, ["train", "--input=nosuch", "--output=o"], "matches no file"),
+    (2, ["train", "--input=f", "--initial_model=nosuch", "--output=o"], "nosuch"),
+    pytest.param(2, ["train", "--input=f", "--output=f"], "file", marks=FOUND_LATE),
+    (2, ["train", "--input=f", "--output=o", "--epochs=0"], "epochs"),
+    (2, ["evaluate", "--input=nosuch", "--output=o"], "matches no file"),
+    (2, ["evaluate", "--input=f", "--model=nosuch", "--output=o"], "--model=nosuch"),
+    pytest.param(2, ["evaluate", "--input=f", "--output=f"], "file", marks=FOUND_LATE),
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "argv", "said"),
+    ANSWERS,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_answers_at_once_imports_nothing_slow(status, argv, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("f").write_bytes(idx_images(np.zeros((3, 28, 28), np.uint8)))
+    code = (
+        "from beam_job.__main__ import run\n"
+        "try:\n    status = run(sys.argv[1:])\n"
+        "except SystemExit as asked:\n    status = asked.code or 0\n"
+        f"assert status == {status}, status"
+    )
+    done = run_without_what_is_slow(code, *argv)
+    assert said in (done.stderr if status else done.stdout)
+    if status:
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
 
 def test_public_names_that_need_nothing_slow_import_nothing_slow():

@@ -13,6 +13,9 @@ from sklearn.preprocessing import StandardScaler
 
 from tests.conftest import PRETRAINED
 from transforms.autoencoder import import_keras
+from transforms.encode import latents_of
+from transforms.engines.choice import Engine, load_decoder, load_encoder
+from transforms.model_directory import find_model
 
 CARD = json.loads((PRETRAINED / "model.json").read_text())
 
@@ -84,6 +87,29 @@ def test_held_out_images_come_back(networks, kind):
         scale, offset = (np.array(quantization[key]) for key in ("scale", "offset"))
         numbers = np.clip(np.rint((latents - offset) / scale), 0, 2**bits - 1)
         assert floats - psnr(networks, seen, offset + scale * numbers) <= loss, f"{bits} bits"
+
+
+def test_ncnn_gives_the_latents_and_images_of_keras(networks, kind):
+    _, images, _ = kind
+    seen = images[held_out(images)]
+    latents = encoded(networks, seen)
+    model = find_model(None)
+    found = latents_of(load_encoder(model, Engine("ncnn")).compute, seen.reshape(-1, 784))
+    np.testing.assert_allclose(found, latents, atol=2e-5)
+    decoded = load_decoder(model, "ncnn").compute(latents)
+    expected = networks[1].predict(latents, batch_size=1024, verbose=0)
+    np.testing.assert_allclose(decoded, expected, atol=3e-5)
+
+
+def test_int8_costs_at_most_a_twentieth_of_a_decibel(networks, kind):
+    name, images, _ = kind
+    seen = images[held_out(images)]
+    encode = load_encoder(find_model(None), Engine("litert", "int8")).compute
+    floats = psnr(networks, seen.astype(float), encoded(networks, seen))
+    integers = psnr(networks, seen.astype(float), latents_of(encode, seen.reshape(-1, 784)))
+    assert floats - integers <= 0.05
+    stated = CARD["quality"][name]["float32 by the int8 encoder"]["psnr"]
+    assert integers == pytest.approx(stated, abs=0.01)
 
 
 def test_as_much_of_the_class_survives_as_in_32_principal_components(networks, kind):

@@ -38,7 +38,13 @@ def model(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Path:
 
 def test_a_model_directory_says_what_it_is(model):
     card = json.loads((model / "model.json").read_text())
-    assert sorted(tree(model)) == ["decoder.keras", "encoder.keras", "model.json"]
+    assert sorted(tree(model)) == [
+        "decoder.keras",
+        "encoder-int8.tflite",
+        "encoder.keras",
+        "model.json",
+    ]
+    assert sorted(card["files"]) == ["decoder.keras", "encoder-int8.tflite", "encoder.keras"]
     for name, facts in card["files"].items():
         content = (model / name).read_bytes()
         assert facts == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -67,6 +73,32 @@ def test_the_card_states_the_quality_that_plain_keras_finds(model):
     psnr = 10 * np.log10(255**2 / np.mean(error**2))
     card = json.loads((model / "model.json").read_text())
     assert card["quality"]["split test"]["float32"]["psnr"] == pytest.approx(psnr, abs=0.001)
+
+
+def test_the_card_states_the_quality_of_the_int8_encoder(model):
+    from beam_job.sample import sample_splits
+    from transforms.engines.choice import Engine, load_encoder
+    from transforms.model_directory import find_model
+
+    pixels = np.reshape(sample_splits()["test"].images, (-1, 28, 28, 1))
+    encode = load_encoder(find_model(str(model)), Engine("litert", "int8")).compute
+    decoder = import_keras().models.load_model(model / "decoder.keras", compile=False)
+    decoded = decoder.predict(encode((pixels / 255).astype(np.float32)), verbose=0)
+    error = pixels.astype(float) - np.rint(decoded * 255)
+    card = json.loads((model / "model.json").read_text())
+    quality = card["quality"]["split test"]
+    stated = quality["float32 by the int8 encoder"]["psnr"]
+    assert stated == pytest.approx(10 * np.log10(255**2 / np.mean(error**2)), abs=0.001)
+    assert quality["float32"]["psnr"] - stated <= 0.05
+    assert not any("int8" in warning for warning in card["warnings"])
+
+
+def test_compress_takes_its_int8_encoder(model, tmp_path, data_dir):
+    flags = ["--dataset=sample", data_dir, f"--model={model}", "--precision=int8", "--quiet"]
+    assert compress(*flags, f"--output={tmp_path}/run") == 0
+    described = json.loads((tmp_path / "run/manifest.json").read_text())["model"]
+    content = (model / "encoder-int8.tflite").read_bytes()
+    assert described["int8_sha256"] == hashlib.sha256(content).hexdigest()
 
 
 def test_compress_takes_the_model(model, tmp_path, data_dir):

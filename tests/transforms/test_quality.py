@@ -56,6 +56,29 @@ def test_errors_are_those_of_plain_arithmetic(originals, decoded):
         assert image_quality(np.arange(1), *pair).squared_errors.tolist() == [784 * 255**2]
 
 
+@pytest.mark.parametrize("kind", ["random", "flat", "alike", "inverse", "flat beside random"])
+def test_ssim_is_that_of_tensorflow(kind):
+    import tensorflow as tf
+
+    generator = np.random.default_rng(8)
+    noise = generator.integers(0, 256, (2, 30, 784), np.uint8)
+    flat = generator.integers(0, 256, (2, 30, 1), np.uint8).repeat(784, axis=2)
+    flat[:, 0], flat[0, 1], flat[1, 1] = 0, 0, 255
+    first, second = {
+        "random": noise,
+        "flat": flat,
+        "alike": (noise[0], noise[0]),
+        "inverse": (noise[0], 255 - noise[0]),
+        "flat beside random": (flat[0], noise[0]),
+    }[kind]
+    as_images = [tf.reshape(pixels, (-1, 28, 28, 1)) for pixels in (first, second)]
+    expected = tf.image.ssim(*as_images, max_val=255).numpy()
+    found = image_quality(np.arange(30), first, second).ssims
+    assert found.dtype == np.float64
+    # TensorFlow subtracts squares in float32.
+    np.testing.assert_allclose(found, expected, atol=2e-4 if "flat" in kind else 1e-5)
+
+
 def test_ssim_is_that_of_the_paper(originals, decoded):
     found = image_quality(np.arange(COUNT), originals, decoded).ssims
     expected = [plain_ssim(*pair) for pair in zip(originals, decoded, strict=True)]
