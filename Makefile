@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-RIVALS := $(patsubst benchmarks/environments/%.txt,.venv-bench-%/installed,$(wildcard benchmarks/environments/*.txt))
+CONTEST := .venv-bench-job/installed $(patsubst benchmarks/environments/%.txt,.venv-bench-%/installed,$(wildcard benchmarks/environments/*.txt))
 SOURCES := setup.py $(wildcard beam_job/* transforms/* transforms/pretrained/*)
 
 .DEFAULT_GOAL := help
@@ -26,7 +26,7 @@ lint: .venv/installed-dev ## Check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: .venv/installed-dev $(RIVALS) ## Measure speed and memory beside what people would use instead (needs EMNIST_DATA, Java 17)
+bench: .venv/installed-dev $(CONTEST) ## Measure speed and memory beside what people would use instead (needs EMNIST_DATA, Java 17)
 	$(BIN)/python -m benchmarks.run
 
 pretrained: .venv/installed-dev ## Train the weights that come with the package again (needs EMNIST_DATA, about an hour)
@@ -50,7 +50,13 @@ clean: ## Remove the virtual environment and what was built
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ .venv/installed
 
-# Each rival has an environment of its own, so that their dependencies don't mix.
+# Each rival has an environment of its own, so that their dependencies don't mix; so has the job, with
+# what its users install.
+.venv-bench-job/installed: setup.py
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --editable '.[fast]'
+	@touch $@
+
 .venv-bench-%/installed: benchmarks/environments/%.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --requirement $<

@@ -27,7 +27,9 @@ class Way(NamedTuple):
     """One way to get the latents of all images.
 
     title: its name in the picture. environment: a rival's, one of benchmarks/environments; None for
-    the job. flags: the job's. reads: what is written for it. precision: what it computes in.
+    the job, whose environment has what its users install and not what its developers do (Beam
+    imports pandas where it finds it). flags: the job's. reads: what is written for it. precision:
+    what it computes in.
     """
 
     name: str
@@ -120,9 +122,9 @@ class Contest(NamedTuple):
 
     def python(self, environment: str | None) -> str:
         """The interpreter of an environment."""
-        if environment is None or self.one_environment:
+        if self.one_environment:
             return sys.executable
-        return str(_ROOT / f".venv-bench-{environment}/bin/python")
+        return str(_ROOT / f".venv-bench-{environment or 'job'}/bin/python")
 
     def missing(self, ways: Sequence[Way]) -> list[str]:
         """The interpreters that are not there."""
