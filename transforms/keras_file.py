@@ -41,6 +41,7 @@ _WEIGHTS_FOLDERS = {
     "InputLayer": "input_layer",
     "Reshape": "reshape",
 }
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError)
 
 
 class UnknownNetworkError(Exception):
@@ -84,7 +85,7 @@ def _check_is_harmless(name: str, path: str, content: bytes) -> None:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             extra = set(archive.namelist()) - _MEMBERS
             config = json.loads(archive.read(_CONFIG))
-    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"--model={name}: {path} is no .keras file ({first_line(error)}): save one with "
             "model.save()"
@@ -138,7 +139,7 @@ def read_layers(content: bytes) -> list[Layer]:
             raise UnknownNetworkError(f"a {network['class_name']} network")
         with h5py.File(weights) as file:
             return list(_layers(network["config"]["layers"], file))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (*_UNREADABLE, OSError, TypeError, AttributeError, MemoryError, EOFError) as error:
         raise UnknownNetworkError(f"what cannot be read ({first_line(error)})") from error
 
 
@@ -164,8 +165,9 @@ def _dtype(described: Any) -> str:
 def _arrays(file: Any, folder: str) -> Iterator[np.ndarray]:
     for number in range(len(file[folder]) if folder in file else 0):
         stored = file[f"{folder}/{number}"]
-        # HDF5 can refer to other files on this machine, which are none of the model's.
-        if stored.file != file or stored.is_virtual or stored.external:
+        # HDF5 can refer to other files on this machine, which are none of the model's. (A link to
+        # one leads nowhere: the file that is open here is in memory.)
+        if stored.is_virtual or stored.external:
             raise UnknownNetworkError("weights that lie in another file")
         if stored.dtype != np.float32:
             raise UnknownNetworkError(f"weights of {stored.dtype}")

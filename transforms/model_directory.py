@@ -71,13 +71,15 @@ def _model_directory(name: str, folder: str) -> Model:
             raise ValueError(f"its format is {card['format']!r}")
         stated = {file: card["files"][file]["sha256"] for file in _files(card)}
         [Quantization.from_json(value) for value in card["quantization"].values()]
+        if ENCODER_INT8_FILE in stated:
+            _ = int(card["parameters"]["encoder"]), int(card["latent_size"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise InputError(
             f"--model={name}: its {CARD_FILE} is not what train writes ({error}): train it again"
         ) from error
     paths = {file: join_path(folder, file) for file in stated}
     for file, expected in stated.items():
-        check_content(name, file, _content(name, paths[file]), expected)
+        check_content(name, file, file_content(name, paths[file]), expected)
     return Model(
         name,
         paths[ENCODER_FILE],
@@ -105,7 +107,8 @@ def check_content(name: str, file: str, content: bytes, expected_sha256: str) ->
         )
 
 
-def _content(name: str, path: str) -> bytes:
+def file_content(name: str, path: str) -> bytes:
+    """The content of a file of a model; raises InputError where it cannot be read."""
     try:
         return read_bytes(path)
     except OSError as error:

@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 from transforms.engines.network import Network
 from transforms.errors import InputError
-from transforms.files import read_bytes
 from transforms.images import SIDE
 from transforms.keras_file import UnknownNetworkError, keras_content, read_layers
-from transforms.model_directory import Model, check_content
+from transforms.model_directory import Model, check_content, file_content
 
 TENSORFLOW, NCNN, LITERT = "tensorflow", "ncnn", "litert"
 FLOAT32, INT8 = "float32", "int8"
@@ -85,9 +84,15 @@ def load_encoder(model: Model, engine: Engine) -> Network:
     path, expected, card = model.encoder_int8, model.encoder_int8_sha256, model.card
     if path is None or expected is None or card is None:
         raise InputError(f"--model={model.name} has no int8 encoder: train it again")
-    content = read_bytes(path)
+    content = file_content(model.name, path)
     check_content(model.name, path, content, expected)
-    return litert_engine.network(model.name, content, card["parameters"]["encoder"])
+    network = litert_engine.network(model.name, content, card["parameters"]["encoder"])
+    if (network.input_shape, network.output_shape) != (IMAGE_SHAPE, (card["latent_size"],)):
+        raise InputError(
+            f"--model={model.name}: its int8 encoder maps {network.input_shape} to "
+            f"{network.output_shape}, not {IMAGE_SHAPE} to ({card['latent_size']},): train it again"
+        )
+    return network
 
 
 def decoder_engine(encoder_engine: str) -> str | None:
@@ -149,6 +154,5 @@ def is_installed(engine: str) -> bool:
 
 def _check_installed(engine: str) -> None:
     if not is_installed(engine):
-        raise InputError(
-            f"the engine {engine} is not installed: {_INSTALL}, or give --engine=tensorflow"
-        )
+        other = "--precision=float32" if engine == LITERT else "--engine=tensorflow"
+        raise InputError(f"the engine {engine} is not installed: {_INSTALL}, or give {other}")

@@ -7,6 +7,7 @@ import numpy as np
 
 from transforms.engines.network import Compute, Network, usable_cores
 from transforms.errors import InputError
+from transforms.keras_file import first_line
 from transforms.quiet import stderr_held_back
 
 
@@ -21,15 +22,18 @@ def network(name: str, content: bytes, parameters: int) -> Network:
     try:
         with stderr_held_back():
             interpreter = Interpreter(model_content=content, num_threads=usable_cores())
-            interpreter.allocate_tensors()
+        interpreter.allocate_tensors()
         (takes,) = interpreter.get_input_details()
         (gives,) = interpreter.get_output_details()
+        compute = compute_function(interpreter)
+        compute(np.zeros((2, *takes["shape"][1:]), np.float32))  # Some damage shows only here.
     except (ValueError, RuntimeError) as error:
         raise InputError(
-            f"--model={name}: its int8 encoder cannot be loaded ({error}): train it again"
+            f"--model={name}: its int8 encoder cannot be loaded ({first_line(error)}): train it "
+            "again"
         ) from error
     return Network(
-        compute_function(interpreter),
+        compute,
         tuple(map(int, takes["shape"][1:])),
         tuple(map(int, gives["shape"][1:])),
         parameters,

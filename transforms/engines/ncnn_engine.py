@@ -21,7 +21,6 @@ _IMAGES_A_TASK = 32
 
 _MAGIC = "7767517"
 _INPUT, _OUTPUT = "input", "output"
-_SAME_UPPER = -233
 _ACTIVATIONS = {"linear": 0, "relu": 1, "sigmoid": 4}
 _FLOAT32 = bytes(4)
 
@@ -123,16 +122,28 @@ def translate(layers: Sequence[Layer]) -> Translation:
 
     Raises UnknownNetworkError, with the layer, where ncnn has nothing for it.
     """
-    if not layers or layers[0].kind != "InputLayer":
-        raise UnknownNetworkError("layers without an input")
+    try:
+        return _translated(layers)
+    except (ArithmeticError, KeyError, IndexError, TypeError, ValueError) as error:
+        # A configuration that is not as Keras writes them: Keras may still know what to do.
+        raise UnknownNetworkError(
+            f"an unusual setting ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _translated(layers: Sequence[Layer]) -> Translation:
+    if len(layers) <= 1 or layers[0].kind != "InputLayer":
+        raise UnknownNetworkError("no layers behind an input")
     batch, *input_shape = layers[0].config["batch_shape"]
-    if batch is not None:
-        raise UnknownNetworkError(f"a batch of {batch}")
+    if batch is not None or not all(isinstance(side, int) and side > 0 for side in input_shape):
+        raise UnknownNetworkError(f"inputs of {layers[0].config['batch_shape']}")
     shape, operations = tuple(input_shape), []
     for before, layer, after in zip(layers, layers[1:], [*layers[2:], None], strict=False):
         if layer.kind not in _TRANSLATED:
             raise UnknownNetworkError(f"a layer {layer.kind} within")
         operation = _TRANSLATED[layer.kind](_Place(before, layer, after, shape))
+        if not all(side > 0 for side in operation.shape):
+            raise UnknownNetworkError(f"a layer {layer.kind} that gives {operation.shape}")
         operations.append(operation)
         shape = operation.shape
     return Translation(
@@ -154,41 +165,55 @@ class _Place(NamedTuple):
 
 def _convolution(place: _Place) -> _Operation:
     config, (height, width, channels) = place.layer.config, _image(place)
-    kernel, bias = _kernel_and_bias(place.layer)
-    rows, columns = config["kernel_size"]
-    down, right = config["strides"]
-    same = config["padding"] == "same"
-    _expect(kernel.shape == (rows, columns, channels, config["filters"]), "kernel", place)
+    filters = config["filters"]
+    (rows, columns), (down, right) = config["kernel_size"], config["strides"]
     _expect(config["padding"] in {"same", "valid"}, "padding", place)
+    padded = _same_padding if config["padding"] == "same" else _no_padding
+    tall, top, bottom = padded(height, rows, down)
+    wide, left, after = padded(width, columns, right)
+    _expect(tall > 0 and wide > 0, "kernel_size", place)
+    kernel, bias = _kernel_and_bias(place, (rows, columns, channels, filters), filters)
     parameters = {
-        0: config["filters"],
+        0: filters,
         1: columns,
         11: rows,
         3: right,
         13: down,
-        4: _SAME_UPPER if same else 0,
+        4: left,
+        14: top,
+        15: after,
+        16: bottom,
         5: int(bias is not None),
         6: kernel.size,
         9: _activation(place),
     }
-    sides = ((height, rows, down), (width, columns, right))
-    shape = tuple(-(-(side if same else side - size + 1) // step) for side, size, step in sides)
     weights = _with_bias(kernel.transpose(3, 2, 0, 1), bias)
-    return _Operation("Convolution", (*shape, config["filters"]), parameters, weights)
+    return _Operation("Convolution", (tall, wide, filters), parameters, weights)
+
+
+def _same_padding(side: int, size: int, stride: int) -> tuple[int, int, int]:
+    """(steps, before, after) as TensorFlow pads: so that there is a step for each stride begun."""
+    steps = -(-side // stride)
+    total = max(0, (steps - 1) * stride + size - side)
+    return steps, total // 2, total - total // 2
+
+
+def _no_padding(side: int, size: int, stride: int) -> tuple[int, int, int]:
+    """(steps, before, after) where the kernel stays on the image."""
+    return (side - size) // stride + 1, 0, 0
 
 
 def _transposed_convolution(place: _Place) -> _Operation:
     config, (height, width, channels) = place.layer.config, _image(place)
-    kernel, bias = _kernel_and_bias(place.layer)
-    rows, columns = config["kernel_size"]
-    down, right = config["strides"]
-    _expect(kernel.shape == (rows, columns, config["filters"], channels), "kernel", place)
+    filters = config["filters"]
+    (rows, columns), (down, right) = config["kernel_size"], config["strides"]
     _expect(config["padding"] == "same" and config["output_padding"] is None, "padding", place)
     _expect(rows >= down and columns >= right, "strides", place)
+    kernel, bias = _kernel_and_bias(place, (rows, columns, filters, channels), filters)
     # What TensorFlow's gradient of a "same" convolution leaves out, most of it at the end.
     top, left = (rows - down) // 2, (columns - right) // 2
     parameters = {
-        0: config["filters"],
+        0: filters,
         1: columns,
         11: rows,
         3: right,
@@ -201,15 +226,14 @@ def _transposed_convolution(place: _Place) -> _Operation:
         6: kernel.size,
         9: _activation(place),
     }
-    shape = (height * down, width * right, config["filters"])
+    shape = (height * down, width * right, filters)
     weights = _with_bias(kernel.transpose(2, 3, 0, 1), bias)
     return _Operation("Deconvolution", shape, parameters, weights)
 
 
 def _dense(place: _Place) -> _Operation:
-    kernel, bias = _kernel_and_bias(place.layer)
     units, size = place.layer.config["units"], int(np.prod(place.shape))
-    _expect(kernel.shape == (size, units), "kernel", place)
+    kernel, bias = _kernel_and_bias(place, (size, units), units)
     if place.before.kind == "Flatten":  # Keras flattens channels last, ncnn channels first.
         by_pixel = kernel.reshape(*place.shape, units)
         kernel = by_pixel.transpose(2, 0, 1, 3).reshape(size, units)
@@ -263,10 +287,15 @@ def _image(place: _Place) -> tuple[int, int, int]:
     return rows, columns, channels
 
 
-def _kernel_and_bias(layer: Layer) -> tuple[np.ndarray, np.ndarray | None]:
-    if len(layer.weights) != 1 + layer.config["use_bias"]:
-        raise UnknownNetworkError(f"a layer {layer.kind} of {len(layer.weights)} weights")
-    return layer.weights[0], layer.weights[1] if layer.config["use_bias"] else None
+def _kernel_and_bias(
+    place: _Place, shape: tuple[int, ...], outputs: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The weights, of which ncnn believes what it is told: other sizes would crash it."""
+    use_bias = place.layer.config["use_bias"]
+    expected = [shape, (outputs,)] if use_bias else [shape]
+    _expect([array.shape for array in place.layer.weights] == expected, "weights", place)
+    _expect(all(np.isfinite(array).all() for array in place.layer.weights), "weights", place)
+    return place.layer.weights[0], place.layer.weights[1] if use_bias else None
 
 
 def _with_bias(kernel: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, ...]:
