@@ -71,6 +71,9 @@ def _command(settings: options.Options) -> Callable[[Any, list[str]], int]:
         from beam_job.preflight import check_evaluation
 
         check_evaluation(settings)
+        from transforms.autoencoder import import_keras
+
+        import_keras()
         from beam_job import evaluate
 
         return lambda settings, _: evaluate.run(settings)

@@ -45,11 +45,24 @@ def child(folder: str, name: str) -> str:
     return join_path(folder, *name.split("/"))
 
 
+def check_is_folder(output: str) -> None:
+    """Raises InputError where an output is a file, or lies below one."""
+    if not is_local(output):
+        return
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output={output} is a file: give a folder")
+    nearest = next((parent for parent in folder.parents if parent.exists()), None)
+    if nearest is not None and not nearest.is_dir():
+        raise InputError(f"--output={output} lies below {nearest}, a file: give a folder")
+
+
 def check_output(output: str, seal: str, kind: str, *, overwrite: bool) -> None:
     """Raises InputError unless an output of this kind ("model") may be written there.
 
     What an attempt that was killed left there is in nobody's way.
     """
+    check_is_folder(output)
     found = [path for path in list_files(child(output, "**")) if ATTEMPT_PREFIX not in path]
     if found and child(output, seal) not in found:
         raise InputError(f"--output={output} holds files that are no {kind}: give another folder")

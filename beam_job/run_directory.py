@@ -4,13 +4,12 @@ import json
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from beam_job import __version__, publishing
 from beam_job.datasets import shard_keys
 from transforms.errors import InputError
-from transforms.files import exists, is_local, list_files, read_bytes
+from transforms.files import exists, list_files, read_bytes
 from transforms.images import ShardKey
 from transforms.latents import LATENTS_FOLDER
 from transforms.quantize import Quantization
@@ -30,8 +29,7 @@ _VERSIONS_IF_INSTALLED = ("ai-edge-litert", "ncnn")
 
 def check_output(output: str, *, overwrite: bool) -> None:
     """Raises InputError unless a run may be written to `output`; writes nothing."""
-    if is_local(output):
-        _check_local(Path(output))
+    publishing.check_is_folder(output)
     if not list_files(publishing.child(output, "**")):
         return
     complete = is_run(output)
@@ -53,16 +51,6 @@ def is_run(output: str) -> bool:
         return read_json(output, MANIFEST).get("format") == FORMAT
     except (ValueError, AttributeError):
         return False
-
-
-def _check_local(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output={output} is a file: give a folder")
-    for parent in output.parents:
-        if parent.exists():
-            if not parent.is_dir():
-                raise InputError(f"--output={output} lies below {parent}, a file: give a folder")
-            break
 
 
 def versions() -> dict[str, str]:

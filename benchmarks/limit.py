@@ -17,7 +17,7 @@ import numpy as np
 PRECISIONS = ("float32", "int8")
 _ROOT = Path(__file__).parent.parent
 _SIZE = 3072
-_PRODUCTS = 10
+_PRODUCTS = 5
 
 
 def measured_limit(precision: str) -> float:

@@ -21,8 +21,10 @@ import psutil
 
 _ROOT = Path(__file__).parent.parent
 _PR_SET_CHILD_SUBREAPER = 36
-_POLL_SECONDS = 0.05
-_MEMORY_SHARE = 0.05  # Of one core, to read the memory of all processes: it takes long.
+_PR_SET_PDEATHSIG = 1
+# A look takes milliseconds of a core from an engine whose threads wait for each other.
+_POLL_SECONDS = 0.25
+_MEMORY_SHARE = 0.02  # Of one core, to read the memory of all processes: it takes long.
 _GRACE_SECONDS = 10
 _KILOBYTE = 1024
 
@@ -59,8 +61,8 @@ def measure(command: Sequence[str]) -> Measurement:
 
 def main(command: Sequence[str]) -> None:
     """Runs a command and prints its measurement; if it fails, shows its stderr and exits."""
-    _adopt_orphans()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # So that it cleans up.
+    _adopt_orphans()
     with tempfile.TemporaryFile() as stderr:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
@@ -88,6 +90,9 @@ def _adopt_orphans() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    # Where the benchmark is killed, this process ends too, and with it what it measures.
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
 
 
 def _end_descendants() -> int:

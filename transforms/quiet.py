@@ -41,5 +41,6 @@ def no_collection() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.freeze()  # What was imported stays, so that later collections need not walk it either.
         if was_enabled:
             gc.enable()

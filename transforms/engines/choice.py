@@ -1,5 +1,6 @@
 """Which engine computes a model, and loading the model for it."""
 
+from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -81,6 +82,7 @@ def load_encoder(model: Model, engine: Engine) -> Network:
         return _ncnn_encoder(model)
     from transforms.engines import litert_engine
 
+    _check_imports(LITERT)
     path, expected, card = model.encoder_int8, model.encoder_int8_sha256, model.card
     if path is None or expected is None or card is None:
         raise InputError(f"--model={model.name} has no int8 encoder: train it again")
@@ -144,6 +146,7 @@ def _ncnn_decoder(name: str, path: str, expected_sha256: str) -> Network:
 def _ncnn_network(name: str, path: str, expected_sha256: str) -> Network:
     from transforms.engines import ncnn_engine
 
+    _check_imports(NCNN)
     return ncnn_engine.network(read_layers(keras_content(name, path, expected_sha256)))
 
 
@@ -156,3 +159,14 @@ def _check_installed(engine: str) -> None:
     if not is_installed(engine):
         other = "--precision=float32" if engine == LITERT else "--engine=tensorflow"
         raise InputError(f"the engine {engine} is not installed: {_INSTALL}, or give {other}")
+
+
+def _check_imports(engine: str) -> None:
+    """Raises InputError where a package is there and does not work on this machine."""
+    try:
+        import_module(_PACKAGES[engine])
+    except ImportError as error:
+        raise InputError(
+            f"the engine {engine} is installed, and cannot be imported ({error}): mend it "
+            f"({_INSTALL}), or give --engine=tensorflow"
+        ) from error

@@ -22,7 +22,7 @@ def network(name: str, content: bytes, parameters: int) -> Network:
     try:
         with stderr_held_back():
             interpreter = Interpreter(model_content=content, num_threads=usable_cores())
-        interpreter.allocate_tensors()
+            interpreter.allocate_tensors()
         (takes,) = interpreter.get_input_details()
         (gives,) = interpreter.get_output_details()
         compute = compute_function(interpreter)
