@@ -14,7 +14,7 @@ from beam_job.decoded_sample import Sample, one_in
 from beam_job.logs import worker_processes_held_back
 from beam_job.model_facts import STORED_DTYPES, latents_metadata, model_facts
 from beam_job.options import CompressOptions, beam_options, without_secrets
-from beam_job.pipelines import has_worker_processes, is_local, run_to_end
+from beam_job.pipelines import has_worker_processes, import_meanwhile, is_local, run_to_end
 from beam_job.progress import Progress, tick
 from beam_job.stage import open_dataset, with_gzips_staged
 from transforms.encode import Encode, EncoderHandler
@@ -44,6 +44,9 @@ CANNOT_DECODE = (
 )
 SAMPLE_IMAGES = 500
 """About how many images the report's quality is measured on; `reconstruct` measures all."""
+
+REPORT_IMPORTS = ("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2")
+"""What takes longest to import of what the report is drawn with."""
 
 
 def run(
@@ -93,6 +96,8 @@ def _run_pipeline(
     loud = has_worker_processes(pipeline_options) and not options.debug
     held_back = worker_processes_held_back() if loud else contextlib.nullcontext()
     total = sum(planned.staged.values())
+    if not has_worker_processes(pipeline_options):
+        import_meanwhile(*REPORT_IMPORTS)
     with held_back, Progress(total, quiet=options.quiet) as progress:
         run_to_end(build_pipeline(options, pipeline_options, planned, shards, progress.path))
 

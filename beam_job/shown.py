@@ -15,7 +15,7 @@ from transforms.quality import quality_summary
 
 PLOTTED_CODECS = ("JPEG", "WebP")
 """Quick enough for every run; `evaluate` has them all."""
-PLOTTED_IMAGES = 100
+PLOTTED_IMAGES = 60
 
 
 class Shown(NamedTuple):

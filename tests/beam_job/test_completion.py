@@ -75,7 +75,7 @@ def test_sizes_come_in_the_order_of_the_dataset_whatever_came_first(tmp_path):
         staged={"train": 9, "test": 9},
         shards={"train": 1, "test": 1},
         characters={},
-        model={"quantization": None, "decoder_sha256": None},
+        model={"quantization": None, "decoder_sha256": None, "engine": "tensorflow"},
         flags={"overwrite": False, "model": None},
         max_rejects=0,
         warnings=(),

@@ -34,7 +34,7 @@ def test_official_test_digits(tmp_path, emnist_data, digits, plain_latents, caps
     assert table["image_id"].tolist() == list(range(10_000))
     assert table["label"].tolist() == labels.tolist()
     assert table["character"].tolist() == [str(label) for label in labels]
-    np.testing.assert_allclose(latents(tmp_path / "out"), plain_latents(images), atol=1e-5)
+    np.testing.assert_allclose(latents(tmp_path / "out"), plain_latents(images), atol=1e-4)
     parts = sorted(path.name for path in (tmp_path / "out/latents/split=test").iterdir())
     assert parts == [f"part-0000{part}-of-00004.parquet" for part in range(4)]
     sizes = json.loads((tmp_path / "out/sizes.json").read_text())["splits"]["test"]

@@ -118,7 +118,7 @@ def test_the_same_images_give_the_same_latents_in_every_form(
         assert table["split"].unique().tolist() == ["train"], name
         assert table["image_id"].tolist() == list(range(40)), name
         assert table["label"].tolist() == list(range(40)), name
-        np.testing.assert_allclose(latents(output), expected, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(latents(output), expected, atol=1e-4, err_msg=name)
         if name == "hf":
             assert table["character"][17] == "A"
 
