@@ -20,7 +20,7 @@ from benchmarks.plot import as_svg
 from benchmarks.results import Results, as_json, as_markdown
 from benchmarks.rounds import Bench
 
-_GROWTH_SIZES = (18_800, 56_400, 112_800, 376_000, 1_128_000)
+_GROWTH_SIZES = (18_800, 112_800, 376_000, 1_128_000)
 _GROWTH_REPEATS = 3
 
 
