@@ -21,7 +21,7 @@ from benchmarks.results import Results, as_json, as_markdown
 from benchmarks.rounds import Bench
 
 _GROWTH_SIZES = (18_800, 112_800, 376_000, 1_128_000)
-_GROWTH_REPEATS = 3
+_GROWTH_REPEATS = 2
 
 
 def main() -> None:
@@ -38,10 +38,13 @@ def main() -> None:
         bench = Bench(contest, load_images(flags.data), Path(folder))
         bench.warm_up(ways)
         rounds = bench.rounds(ways, flags.images, flags.repeats)
+        results = Results(facts, flags.images, _multiply_adds(), rounds, {})
+        _write(results, flags.output)  # Growth takes long, and may be stopped.
         growing = [way for way in GROWING if way in ways and flags.growth]
         repeats = min(flags.repeats, _GROWTH_REPEATS)
         growth = bench.growth(growing, flags.growth, repeats, rounds.expected)
-    _write(Results(facts, flags.images, _multiply_adds(), rounds, growth), flags.output)
+    if growth:
+        _write(results._replace(growth=growth), flags.output)
 
 
 def _write(results: Results, output: Path) -> None:
