@@ -36,7 +36,11 @@ DEFAULT_SHARD_SIZE = 16384
 ARCHIVE_URL = "https://biometrics.nist.gov/cs_links/EMNIST/matlab.zip"
 
 LOCAL_RUNNER = "FnApiRunner"
-"""Beam's local runner in Python; DirectRunner tries to download Prism first."""
+"""Beam's local runner in Python; DirectRunner tries to download Prism first.
+
+One process, whose engine has all cores: each of several workers would import Beam and load a model
+again, which took more time and more CPU (benchmarks/PROCESSES.md).
+"""
 
 _SECRET = re.compile("secret|password|token|access_key|credential", re.IGNORECASE)
 _RUNNERS_WITH_FLAGS_OF_THEIR_OWN = ("flink", "spark", "portable", "prism")

@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -103,7 +104,7 @@ def _run_pinned(tasks: Sequence[str], flags: Sequence[str]) -> None:
 
 def _lines(flags: argparse.Namespace, runs: dict[tuple[str, str], list[Measurement]]) -> list[str]:
     facts = machine.facts(flags)
-    facts["command"] = "python -m benchmarks.processes"
+    facts["command"] = shlex.join(["python", "-m", "benchmarks.processes", *sys.argv[1:]])
     lines = [
         "# One process or several",
         "",
