@@ -1,5 +1,6 @@
 """Which engine computes a model, and loading the model for it."""
 
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -35,12 +36,16 @@ def choose_engine(model: Model, name: str | None, precision: str) -> Engine:
     """
     if precision == INT8:
         return _int8_engine(model)
-    if name == NCNN:
-        _check_installed(NCNN)
-        _check_ncnn_knows(model)
-    if name is None:
-        name = NCNN if is_installed(NCNN) and _ncnn_knows(model) else TENSORFLOW
-    return Engine(name, FLOAT32)
+    if name == TENSORFLOW or (name is None and not is_installed(NCNN)):
+        return Engine(TENSORFLOW, FLOAT32)
+    _check_installed(NCNN)
+    try:
+        _ncnn_encoder(model)
+    except UnknownNetworkError as error:
+        if name == NCNN:
+            raise _not_for_ncnn(model, error) from error
+        return Engine(TENSORFLOW, FLOAT32)
+    return Engine(NCNN, FLOAT32)
 
 
 def _int8_engine(model: Model) -> Engine:
@@ -51,21 +56,6 @@ def _int8_engine(model: Model) -> Engine:
             "makes one, or give --precision=float32"
         )
     return Engine(LITERT, INT8)
-
-
-def _check_ncnn_knows(model: Model) -> None:
-    try:
-        _ncnn_encoder(model)
-    except UnknownNetworkError as error:
-        raise _not_for_ncnn(model, error) from error
-
-
-def _ncnn_knows(model: Model) -> bool:
-    try:
-        _ncnn_encoder(model)
-    except UnknownNetworkError:
-        return False
-    return True
 
 
 def load_encoder(model: Model, engine: Engine) -> Network:
@@ -80,15 +70,10 @@ def load_encoder(model: Model, engine: Engine) -> Network:
     _check_installed(engine.name)
     if engine.name == NCNN:
         return _ncnn_encoder(model)
-    from transforms.engines import litert_engine
-
-    _check_imports(LITERT)
     path, expected, card = model.encoder_int8, model.encoder_int8_sha256, model.card
     if path is None or expected is None or card is None:
         raise InputError(f"--model={model.name} has no int8 encoder: train it again")
-    content = file_content(model.name, path)
-    check_content(model.name, path, content, expected)
-    network = litert_engine.network(model.name, content, card["parameters"]["encoder"])
+    network = _litert_network(model.name, path, expected, card["parameters"]["encoder"])
     if (network.input_shape, network.output_shape) != (IMAGE_SHAPE, (card["latent_size"],)):
         raise InputError(
             f"--model={model.name}: its int8 encoder maps {network.input_shape} to "
@@ -143,11 +128,23 @@ def _ncnn_decoder(name: str, path: str, expected_sha256: str) -> Network:
     return network
 
 
+# The launcher chooses, describes and runs a network, and draws the report with it: built once.
+@lru_cache(maxsize=2)
 def _ncnn_network(name: str, path: str, expected_sha256: str) -> Network:
     from transforms.engines import ncnn_engine
 
     _check_imports(NCNN)
     return ncnn_engine.network(read_layers(keras_content(name, path, expected_sha256)))
+
+
+@lru_cache(maxsize=1)
+def _litert_network(name: str, path: str, expected_sha256: str, parameters: int) -> Network:
+    from transforms.engines import litert_engine
+
+    _check_imports(LITERT)
+    content = file_content(name, path)
+    check_content(name, path, content, expected_sha256)
+    return litert_engine.network(name, content, parameters)
 
 
 def is_installed(engine: str) -> bool:
