@@ -38,7 +38,8 @@ from transforms.sizes import Sizes
 class Run:
     """All that is known of a run before it starts; JSON values, for any worker to write down.
 
-    staged: images that there should be, by split. model: what identifies the encoder.
+    staged: images that there should be, by split. model: what identifies the encoder. model_path:
+    where workers find it; None for the one that comes with the package.
     """
 
     attempt: Attempt
@@ -51,6 +52,7 @@ class Run:
     model: dict[str, Any]
     flags: dict[str, Any]
     max_rejects: int
+    model_path: str | None
     warnings: tuple[str, ...]
 
     @property
@@ -100,7 +102,7 @@ def complete(
 
 
 def _shown(run: Run, report: Mapping[str, Any], sample: Sample) -> Shown | None:
-    model = replace(find_model(run.flags["model"]), decoder_sha256=run.model["decoder_sha256"])
+    model = replace(find_model(run.model_path), decoder_sha256=run.model["decoder_sha256"])
     engine = decoder_engine(run.model["engine"])
     compared = decoded_sample(sample, model, engine, run.quantization)
     total = report["total"]

@@ -13,7 +13,8 @@ from beam_job import publishing, run_directory
 from beam_job.datasets import PUBLISHED_ROWS, Dataset, shard_keys, staged_folder
 from beam_job.emnist import archive_path
 from beam_job.inputs import check_file_system
-from beam_job.options import EMNIST_NAMES, CompressOptions, runner_name, set_up_file_systems
+from beam_job.options import EMNIST_NAMES, CompressOptions, set_up_file_systems
+from beam_job.remote import check_runner, engine_for
 from beam_job.run_directory import MEGABYTE
 from beam_job.stage import known_dataset
 from transforms.engines.choice import Engine, choose_engine
@@ -27,23 +28,35 @@ from transforms.quiet import no_collection
 def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
     """Compresses what the options name, and shows what came of it."""
     set_up_file_systems(beam_flags)
+    runner = check_runner(beam_flags, _paths(options), waits=not options.no_wait)
     for flag in ("input", "labels", "model", "data_dir", "output"):
         check_file_system(flag, getattr(options, flag))
     model = find_model(options.model)
     quantization = _quantization(model, options)
-    engine = choose_engine(model, options.engine, options.precision)
+    wanted = engine_for(runner, options.engine, options.precision)
+    engine = choose_engine(model, wanted, options.precision)
     run_directory.check_output(options.output, overwrite=options.overwrite)
     dataset = known_dataset(options)
     if options.plan:
-        print(_plan(options, dataset, model, engine, runner_name(beam_flags)))
+        print(_plan(options, dataset, model, engine, runner.name))
         return 0
     with no_collection():
         from beam_job import compress_pipeline
 
-    compress_pipeline.run(options, beam_flags, model, engine, quantization)
-    if not options.quiet:
+    compress_pipeline.run(options, beam_flags, runner, model, engine, quantization)
+    if options.quiet:
+        return 0
+    if options.no_wait:
+        print(f"submitted: {options.output} is complete when its {run_directory.MANIFEST} is there")
+    else:
         _show(options.output)
     return 0
+
+
+def _paths(options: CompressOptions) -> dict[str, str | None]:
+    """What the workers read and write, by flag."""
+    staged_in = options.data_dir if options.dataset else None
+    return {"input": options.input, "data_dir": staged_in, "output": options.output}
 
 
 def _quantization(model: Model, options: CompressOptions) -> Quantization | None:

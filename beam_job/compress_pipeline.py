@@ -14,8 +14,9 @@ from beam_job.decoded_sample import Sample, one_in
 from beam_job.logs import worker_processes_held_back
 from beam_job.model_facts import STORED_DTYPES, latents_metadata, model_facts
 from beam_job.options import CompressOptions, beam_options, without_secrets
-from beam_job.pipelines import has_worker_processes, import_meanwhile, is_local, run_to_end
+from beam_job.pipelines import has_worker_processes, import_meanwhile, is_local, run_to_end, submit
 from beam_job.progress import Progress, tick
+from beam_job.remote import Runner, model_for
 from beam_job.stage import open_dataset, with_gzips_staged
 from transforms.encode import Encode, EncoderHandler
 from transforms.engines.choice import INT8, Engine, decoder_engine, load_decoder, load_encoder
@@ -52,6 +53,7 @@ REPORT_IMPORTS = ("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja
 def run(
     options: CompressOptions,
     beam_flags: Sequence[str],
+    runner: Runner,
     model: Model,
     engine: Engine,
     quantization: Quantization | None,
@@ -77,11 +79,17 @@ def run(
             model=facts,
             flags={**vars(options), "beam": without_secrets(beam_flags)},
             max_rejects=options.max_rejects,
+            model_path=model_for(runner, model, options.model, attempt.folder),
             warnings=() if model.decoder else (CANNOT_DECODE,),
         )
+        if options.no_wait:  # The attempt is the job's now.
+            submit(build_pipeline(options, pipeline_options, planned, shards))
+            return
         _run_pipeline(options, pipeline_options, planned, shards)
-    finally:
+    except BaseException:
         publishing.abandon(attempt)
+        raise
+    publishing.abandon(attempt)
 
 
 def _run_pipeline(
@@ -126,7 +134,7 @@ def build_pipeline(
     )
     latents = (
         images
-        | "Encode" >> Encode(_encoder_handler(options.model, planned.model))
+        | "Encode" >> Encode(_encoder_handler(planned.model_path, planned.model))
         | "StoreLatents"
         >> beam.ParDo(StoreLatents(STORED_DTYPES[options.latent_dtype], planned.quantization))
     )

@@ -75,6 +75,7 @@ class CompressOptions(ImageOptions):
     max_rejects: int
     overwrite: bool
     plan: bool
+    no_wait: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +118,7 @@ class ReconstructOptions:
     originals: ImageOptions | None
     batch_size: int
     overwrite: bool
+    no_wait: bool
     quiet: bool
     debug: bool
 
@@ -353,6 +355,7 @@ def _add_compress_flags(parser: argparse.ArgumentParser) -> None:
     staging = _add_staging_flags(parser)
     _add_shard_size(staging)
     _add_batch_size(staging, "images that go through the encoder in one call")
+    _add_no_wait(parser)
     _add_common_flags(parser)
 
 
@@ -389,6 +392,7 @@ def _add_reconstruct_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument_group("what comes out"), "the folder to write (required)", "what"
     )
     _add_staging_flags(parser)
+    _add_no_wait(parser)
     _add_common_flags(parser)
 
 
@@ -558,6 +562,15 @@ def _add_batch_size(group: _Group, what: str, default: int = DEFAULT_BATCH_SIZE)
     )
 
 
+def _add_no_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument_group("where it runs (besides Beam's own flags)").add_argument(
+        "--no_wait",
+        action="store_true",
+        help="hand the job to a runner that stays (Dataflow, a job service), and leave: the job "
+        "itself publishes what it made",
+    )
+
+
 def _add_common_flags(parser: argparse.ArgumentParser) -> None:
     talk = parser.add_argument_group("what is said")
     talk.add_argument(
@@ -658,15 +671,6 @@ def set_up_file_systems(flags: Sequence[str]) -> None:
         from apache_beam.io.filesystems import FileSystems
 
         FileSystems.set_options(options)
-
-
-def runner_name(flags: Sequence[str]) -> str:
-    """The runner that these flags name, or the local one."""
-    if not flags:
-        return LOCAL_RUNNER
-    from apache_beam.options.pipeline_options import StandardOptions
-
-    return str(beam_options(flags).view_as(StandardOptions).runner)
 
 
 def _check_beam_flags(flags: Sequence[str]) -> None:

@@ -39,18 +39,31 @@ def import_meanwhile(*modules: str) -> None:
 
 
 def run_to_end(pipeline: beam.Pipeline) -> None:
-    """Runs a pipeline and waits for it.
+    """Runs a pipeline and waits for it; a job elsewhere is cancelled where the wait is interrupted.
 
     Raises the InputError or RunError that a transform raised, RunError for anything else.
     """
     try:
-        state = pipeline.run().wait_until_finish()
+        result = pipeline.run()
+        try:
+            state = result.wait_until_finish()
+        except KeyboardInterrupt:
+            result.cancel()
+            raise
     except Exception as error:
         if _is_interrupt(error):
             raise KeyboardInterrupt from error
         raise _job_error(error) from error
     if state != PipelineState.DONE:
         raise RunError(f"the runner ended the job as {state}: its own log says why")
+
+
+def submit(pipeline: beam.Pipeline) -> None:
+    """Hands a pipeline to its runner; raises RunError where that doesn't take it."""
+    try:
+        pipeline.run()
+    except Exception as error:
+        raise _job_error(error) from error
 
 
 def _is_interrupt(error: BaseException | None) -> bool:

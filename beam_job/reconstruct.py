@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from beam_job import publishing
 from beam_job.inputs import check_file_system
 from beam_job.options import ReconstructOptions, set_up_file_systems
+from beam_job.remote import check_runner
 from beam_job.run_directory import CompleteRun, complete_run
 from beam_job.stage import known_dataset
 from transforms.errors import InputError
@@ -23,6 +24,7 @@ SEAL = "reconstruction.json"
 def run(options: ReconstructOptions, beam_flags: Sequence[str]) -> int:
     """Decodes what the options name, and shows what came of it."""
     set_up_file_systems(beam_flags)
+    runner = check_runner(beam_flags, _paths(options), waits=not options.no_wait)
     for flag in ("input", "model", "output"):
         check_file_system(flag, getattr(options, flag))
     publishing.check_output(options.output, SEAL, "reconstruction", overwrite=options.overwrite)
@@ -33,8 +35,17 @@ def run(options: ReconstructOptions, beam_flags: Sequence[str]) -> int:
     with no_collection():
         from beam_job import reconstruct_pipeline
 
-    reconstruct_pipeline.run(options, beam_flags, compressed, model)
+    reconstruct_pipeline.run(options, beam_flags, runner, compressed, model)
     return 0
+
+
+def _paths(options: ReconstructOptions) -> dict[str, str | None]:
+    """What the workers read and write, by flag."""
+    paths: dict[str, str | None] = {"input": options.input, "output": options.output}
+    if options.originals is not None:
+        staged_in = options.originals.data_dir if options.originals.dataset else None
+        paths |= {"originals": options.originals.input, "data_dir": staged_in}
+    return paths
 
 
 def _model_of(compressed: CompleteRun, named: str | None) -> Model:

@@ -17,11 +17,12 @@ from beam_job.decoded_sample import one_in
 from beam_job.logs import worker_processes_held_back
 from beam_job.options import ReconstructOptions, beam_options
 from beam_job.pictures import Compared, Picture, picks, sheet, triptych
-from beam_job.pipelines import has_worker_processes, is_local, run_to_end
+from beam_job.pipelines import has_worker_processes, is_local, run_to_end, submit
 from beam_job.progress import Progress, tick
 from beam_job.publishing import Attempt
 from beam_job.quality_report import Group, quality_lines, quality_report
 from beam_job.reconstruct import SEAL
+from beam_job.remote import Runner, model_for
 from beam_job.report import columns_of_text, reconstruction_html
 from beam_job.run_directory import CompleteRun
 from beam_job.shown import shown_of
@@ -76,7 +77,11 @@ class _Plan:
 
 
 def run(
-    options: ReconstructOptions, beam_flags: Sequence[str], compressed: CompleteRun, model: Model
+    options: ReconstructOptions,
+    beam_flags: Sequence[str],
+    runner: Runner,
+    compressed: CompleteRun,
+    model: Model,
 ) -> None:
     """Decodes a run by its model, and shows what came of it."""
     pipeline_options = beam_options(beam_flags)
@@ -91,9 +96,17 @@ def run(
             originals = _original_shards(dataset, compressed)
         shards = _latent_shards(compressed, originals)
         plan = _Plan(attempt, compressed, model, tuple(shards), facts, options.overwrite)
-        _run_pipeline(options, pipeline_options, plan)
-    finally:
+        model_path = model_for(runner, model, model.name, attempt.folder)
+        if options.no_wait:  # The attempt is the job's now.
+            submit(build_pipeline(options, pipeline_options, plan, model_path))
+            if not options.quiet:
+                print(f"submitted: {options.output} is complete when its {SEAL} is there")
+            return
+        _run_pipeline(options, pipeline_options, plan, model_path)
+    except BaseException:
         publishing.abandon(attempt)
+        raise
+    publishing.abandon(attempt)
     if not options.quiet:
         _show(options.output, plan)
 
@@ -152,23 +165,28 @@ def _run_pipeline(
     options: ReconstructOptions,
     pipeline_options: PipelineOptions,
     plan: _Plan,
+    model_path: str | None,
 ) -> None:
     if not is_local(pipeline_options):
-        run_to_end(build_pipeline(options, pipeline_options, plan))
+        run_to_end(build_pipeline(options, pipeline_options, plan, model_path))
         return
     loud = has_worker_processes(pipeline_options) and not options.debug
     held_back = worker_processes_held_back() if loud else contextlib.nullcontext()
     with held_back, Progress(plan.run.images, quiet=options.quiet) as progress:
-        run_to_end(build_pipeline(options, pipeline_options, plan, progress.path))
+        run_to_end(build_pipeline(options, pipeline_options, plan, model_path, progress.path))
 
 
 def build_pipeline(
     options: ReconstructOptions,
     pipeline_options: PipelineOptions,
     plan: _Plan,
+    model_path: str | None,
     progress_path: str | None = None,
 ) -> beam.Pipeline:
-    """The graph. progress_path: where to note images done, on this machine; None for nowhere."""
+    """The graph. model_path: where workers find the model.
+
+    progress_path: where to note images done, on this machine; None for nowhere.
+    """
     try:
         pipeline = beam.Pipeline(options=pipeline_options)
     except ValueError as error:  # Beam's own check of what a runner needs.
@@ -178,7 +196,7 @@ def build_pipeline(
         | "Shards" >> beam.Create(list(plan.shards), reshuffle=False)
         | "SpreadShards" >> beam.Reshuffle()
         | "ReadLatents" >> beam.ParDo(ReadLatents(plan.run.quantization, options.batch_size))
-        | "Decode" >> Decode(_decoder_handler(options, plan.model))
+        | "Decode" >> Decode(_decoder_handler(options, plan.model, model_path))
     )
     if progress_path is not None:
         _ = decoded | "ShowProgress" >> beam.Map(_note_progress, progress_path)
@@ -202,8 +220,8 @@ def build_pipeline(
     return pipeline
 
 
-def _decoder_handler(options: ReconstructOptions, model: Model) -> DecoderHandler:
-    return DecoderHandler(model.name, options.engine, model.decoder_sha256)
+def _decoder_handler(options: ReconstructOptions, model: Model, path: str | None) -> DecoderHandler:
+    return DecoderHandler(path, options.engine, model.decoder_sha256)
 
 
 def _note_progress(batch: DecodedBatch, path: str) -> None:
