@@ -43,7 +43,8 @@ def check_flink(options: "PipelineOptions") -> None:
     if is_flink and master not in MAGIC_MASTERS:
         _check_cluster(master, flink.flink_version)
     pool = portable.environment_config
-    if portable.environment_type == "EXTERNAL" and pool and _is_seen_from_here(pool, master):
+    job_at = portable.job_endpoint or master
+    if portable.environment_type == "EXTERNAL" and pool and _is_seen_from_here(pool, job_at):
         _check_answers(pool, "environment_config", "start the worker pool there")
 
 
@@ -103,11 +104,16 @@ def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def _is_seen_from_here(address: str, master: str) -> bool:
-    """Whether an address means the same here as on the TaskManagers: `localhost` may not."""
-    host = urlsplit(f"//{address}").hostname
-    job_manager = urlsplit(f"//{master.rpartition('//')[2]}").hostname
-    return host in _LOOPBACK and (master in MAGIC_MASTERS or job_manager in _LOOPBACK)
+def _is_seen_from_here(pool: str, job_at: str) -> bool:
+    """Whether a worker pool's address means the same here as to the job: `localhost` may not."""
+    return _host(pool) in _LOOPBACK and (job_at in MAGIC_MASTERS or _host(job_at) in _LOOPBACK)
+
+
+def _host(address: str) -> str | None:
+    try:
+        return urlsplit(f"//{address.rpartition('//')[2]}").hostname
+    except ValueError:
+        return None
 
 
 def _check_answers(address: str, flag: str, way_out: str) -> None:

@@ -21,6 +21,10 @@ class _Written(io.BytesIO):
 
 
 class MemoryFileSystem(FileSystem):
+    def __init__(self, pipeline_options):
+        super().__init__(pipeline_options)
+        self.pipeline_options = pipeline_options
+
     @classmethod
     def scheme(cls):
         return "mem"

@@ -40,7 +40,14 @@ def is_local(path: str) -> bool:
 
 def _beam_file_systems() -> "type[FileSystems]":
     from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.options.value_provider import RuntimeValueProvider
 
+    # Nobody gives a job without flags of Beam's any options, nor the workers of a pool; S3 then
+    # works with none of its files, though all that it needs is in the environment.
+    given = FileSystems._pipeline_options  # noqa: SLF001  # There is no other way to ask.
+    if given is None and RuntimeValueProvider.runtime_options is None:
+        FileSystems.set_options(PipelineOptions([]))
     return FileSystems
 
 

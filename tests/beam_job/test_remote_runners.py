@@ -197,6 +197,14 @@ def test_what_does_not_answer_is_named(flink: str):
     said = refused(f"--flink_master={flink}", "--flink_version=1.20", *pool)
     assert "--environment_config=localhost:1 does not answer" in said
     assert "start the worker pool there" in said
+    assert "--environment_config=localhost:1 does not" in refused(*pool)
+    assert "--environment_config=localhost:1 does not" in refused(f"--job_endpoint={flink}", *pool)
+    assert "--flink_master=[x: no Flink" in refused("--flink_master=[x", *pool)
+
+
+def test_a_worker_pool_that_only_the_workers_see_is_left_to_them():
+    pool = ["--environment_type=EXTERNAL", "--environment_config=pool.example:1"]
+    assert check_runner(["--runner=PortableRunner", *pool], {}, waits=True).name == "PortableRunner"
 
 
 def test_a_person_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.value_provider import RuntimeValueProvider
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -139,3 +141,18 @@ def test_a_glob_without_a_folder_is_of_this_folder(files: Path, monkeypatch: pyt
     assert list_files("su*/*") == ["sub/a"]
     assert list_files("./a?") == ["./a1", "./a\\"]
     assert list_files("**/b.gz") == ["sub/sub/b.gz"]
+
+
+def test_file_systems_have_options_where_nobody_gave_any(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(FileSystems, "_pipeline_options", None)
+    monkeypatch.setattr(RuntimeValueProvider, "runtime_options", None)
+    exists("mem://folder/file")
+    assert FileSystems.get_filesystem("mem://folder").pipeline_options is not None
+
+
+def test_file_systems_keep_the_options_of_the_job(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(FileSystems, "_pipeline_options", None)
+    of_the_job = PipelineOptions(["--runner=FnApiRunner"])
+    monkeypatch.setattr(RuntimeValueProvider, "runtime_options", of_the_job)
+    exists("mem://folder/file")
+    assert FileSystems.get_filesystem("mem://folder").pipeline_options is of_the_job
