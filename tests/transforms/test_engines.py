@@ -634,3 +634,16 @@ def test_litert_computes_what_tensorflow_lite_does(other_tflite):
 @pytest.mark.parametrize("build", [build_encoder, build_decoder])
 def test_other_weights_of_the_packages_networks_are_computed_too(build):
     assert_same_as_keras(with_random_weights(build(), seed=3), 40)
+
+
+def test_a_decoder_that_keras_3_12_wrote_is_the_same():
+    """It knew no output_padding; Keras 3.12 is the last one for Python 3.10."""
+    layers = read_layers((PRETRAINED / "decoder.keras").read_bytes())
+    assert any("output_padding" in layer.config for layer in layers)
+    older = [
+        layer._replace(
+            config={name: value for name, value in layer.config.items() if name != "output_padding"}
+        )
+        for layer in layers
+    ]
+    assert ncnn_engine.translate(older) == ncnn_engine.translate(layers)

@@ -207,7 +207,7 @@ def _transposed_convolution(place: _Place) -> _Operation:
     config, (height, width, channels) = place.layer.config, _image(place)
     filters = config["filters"]
     (rows, columns), (down, right) = config["kernel_size"], config["strides"]
-    _expect(config["padding"] == "same" and config["output_padding"] is None, "padding", place)
+    _expect(config["padding"] == "same" and config.get("output_padding") is None, "padding", place)
     _expect(rows >= down and columns >= right, "strides", place)
     kernel, bias = _kernel_and_bias(place, (rows, columns, filters, channels), filters)
     # What TensorFlow's gradient of a "same" convolution leaves out, most of it at the end.
