@@ -1,10 +1,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --ignore=tests/cluster
+CLUSTER := .venv-cluster
+# A network of its own, in which anybody may add machines.
+NETWORK := unshare --user --map-root-user --net --mount --
+FLINK_JOB_SERVER_JAR ?= $(CURDIR)/$(CLUSTER)/job-server/flink-job-server.jar
 CONTEST := .venv-bench-job/installed $(patsubst benchmarks/environments/%.txt,.venv-bench-%/installed,$(wildcard benchmarks/environments/*.txt))
 SOURCES := setup.py $(wildcard beam_job/* transforms/* transforms/pretrained/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-reference lint bench pretrained quality clean
+.PHONY: help run test test-long test-reference test-cluster lint bench pretrained quality clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,13 +18,18 @@ run: .venv/installed ## Install into .venv and compress the embedded sample into
 	$(BIN)/emnist-latents compress --dataset=sample --output=out/sample --overwrite
 
 test: .venv/installed-dev ## Run the tests (under 5 minutes; EMNIST_DATA=DIR adds those on official files)
-	$(BIN)/python -m pytest -m "not slow and not long"
+	$(PYTEST) -m "not slow and not long"
 
 test-long: .venv/installed-dev ## Run the tests of training, decoding, evaluation and reports (a few minutes more)
-	$(BIN)/python -m pytest -m long
+	$(PYTEST) -m long
 
 test-reference: .venv/installed-dev ## Run 131,600 images through the job against the reference figures
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
+
+test-cluster: $(CLUSTER)/installed $(CLUSTER)/bin/prism $(FLINK_JOB_SERVER_JAR) ## Run the job on Flink, Prism and object stores (needs Java 17, Maven, Go)
+	$(NETWORK) env FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) \
+		$(CLUSTER)/bin/python -m pytest tests/cluster/runners --basetemp=out/cluster
+	$(CLUSTER)/bin/python -m pytest tests/cluster --ignore=tests/cluster/runners
 
 lint: .venv/installed-dev ## Check style and types
 	$(BIN)/ruff check
@@ -37,7 +47,7 @@ quality: .venv/installed-dev ## Measure the package's weights on held-out images
 	cd out/quality && cp -r table.md results rate_distortion.svg ../../benchmarks/quality/
 
 clean: ## Remove the virtual environment and what was built
-	rm -rf .venv .venv-bench-* build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench-* .venv-cluster build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -49,6 +59,20 @@ clean: ## Remove the virtual environment and what was built
 .venv/installed-dev: .venv/bin/python setup.py
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ .venv/installed
+
+$(CLUSTER)/installed: setup.py
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --editable '.[dev,aws,gcp,cluster]'
+	@touch $@
+
+# Prism goes with the Beam that is installed.
+$(CLUSTER)/bin/prism: $(CLUSTER)/installed
+	version=$$($(@D)/python -c 'import apache_beam; print(apache_beam.__version__)') && \
+	GOBIN=$(CURDIR)/$(@D) go install "github.com/apache/beam/sdks/v2/go/cmd/prism@v$$version"
+
+$(CURDIR)/$(CLUSTER)/job-server/flink-job-server.jar: tests/cluster/runners/job_server/pom.xml $(CLUSTER)/installed
+	mvn --batch-mode --quiet --strict-checksums --file $< -Doutput=$(@D) package
+	@touch $@
 
 # Each rival has an environment of its own, so that their dependencies don't mix; so has the job, with
 # what its users install.

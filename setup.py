@@ -29,6 +29,12 @@ EXTRAS = {
     "evaluate": EVALUATE,
     "gcp": ["apache-beam[gcp]>=2.77,<3"],
     "aws": ["apache-beam[aws]>=2.77,<3"],
+    "cluster": [
+        # Of the Flink that tests/cluster/runners/job_server/pom.xml takes its job server for.
+        "apache-flink-libraries>=1.19,<1.20",
+        "moto[server]>=5,<6",
+        "pyyaml>=6,<7",
+    ],
     "dev": [
         *EVALUATE,
         *FAST,

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 
 
@@ -19,6 +20,7 @@ def set_up_logging(*, debug: bool) -> None:
     logging.getLogger().setLevel(logging.INFO if debug else logging.WARNING)
     if debug:
         return
+    threading.excepthook = _tell_unless_hung_up
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_for_a_person)
 
@@ -31,9 +33,19 @@ def _is_for_a_person(record: logging.LogRecord) -> bool:
     """
     from_beam = "apache_beam" in record.pathname
     optional_packages = record.name == "root" and record.levelno < logging.ERROR
+    relabelled = record.levelno < logging.WARNING  # By Beam, after the logger let it through.
+    servers = str(record.msg).startswith("Really ")  # "starting", and "destroying", a job server.
     relayed = record.msg == "Worker: %s"  # A worker process says the same on its own stderr.
     traceback = record.exc_info is not None or "Traceback" in record.getMessage()
-    return not (from_beam and (optional_packages or relayed or traceback))
+    unfit = optional_packages or relabelled or servers or relayed or traceback
+    return not (from_beam and unfit)
+
+
+def _tell_unless_hung_up(thread: threading.ExceptHookArgs) -> None:
+    """Drops the tracebacks of Beam's worker threads whose runner hangs up at the end of its job."""
+    code = getattr(thread.exc_value, "code", None)
+    if not (callable(code) and getattr(code(), "name", None) == "CANCELLED"):
+        threading.__excepthook__(thread)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,148 @@
+"""The same job on every runner: row for row and file for file what the local one writes."""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import boto3
+import numpy as np
+import pytest
+
+from tests.cluster.processes import end, run_command, start_command, wait_until
+from tests.cluster.runners.conftest import BUCKET, parquet, stored, stored_names, upload
+from tests.cluster.runners.flink_cluster import FlinkCluster
+from tests.conftest import RUNNER, tree
+
+SIZES = ["--shard_size=1000", "--batch_size=500"]
+"""Ten shards of the digits, so that every worker has some."""
+
+MANY = 60_000
+
+PRISM = [
+    "--runner=PrismRunner",
+    f"--prism_location={Path(sys.executable).parent}/prism",
+]
+
+
+@pytest.fixture(scope="module")
+def images(store: "boto3.client", digits_folder: Path) -> str:
+    """The official test digits, in the object store."""
+    return upload(store, digits_folder, "digits") + "/*-images-idx3-ubyte.gz"
+
+
+@pytest.fixture(scope="module")
+def local_run(images: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits' latents by the local runner."""
+    output = tmp_path_factory.mktemp("local") / "run"
+    run_quietly(
+        "compress",
+        f"--input={images}",
+        f"--output={output}",
+        "--engine=tensorflow",
+        f"--runner={RUNNER}",
+        *SIZES,
+    )
+    return output
+
+
+@pytest.fixture(scope="module")
+def local_reconstruction(local_run: Path) -> Path:
+    output = local_run.with_name("reconstruction")
+    flags = [f"--input={local_run}", f"--output={output}", f"--runner={RUNNER}"]
+    run_quietly("reconstruct", *flags)
+    return output
+
+
+@pytest.fixture(scope="module")
+def many_images(store: "boto3.client", digits: tuple[np.ndarray, np.ndarray], disk: Path) -> str:
+    """The digits several times over, so that a job on them takes a while."""
+    images = np.concatenate([digits[0]] * (MANY // len(digits[0])))
+    (disk / "many").mkdir()
+    np.save(disk / "many/images.npy", images)
+    return upload(store, disk / "many", "many") + "/images.npy"
+
+
+@pytest.fixture(scope="module")
+def many_local(many_images: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("many") / "run"
+    flags = [f"--input={many_images}", f"--output={output}", "--engine=tensorflow"]
+    run_quietly("compress", *flags, f"--runner={RUNNER}", *SIZES)
+    return output
+
+
+def run_quietly(*flags: str) -> None:
+    """Runs a command that succeeds, and has nothing to say."""
+    run = run_command(*flags, "--quiet")
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_prism(images: str, local_run: Path, tmp_path: Path):
+    flags = [f"--input={images}", f"--output={tmp_path}/run", "--engine=tensorflow", *SIZES]
+    run_quietly("compress", *flags, *PRISM)
+    assert parquet(tree(tmp_path / "run")) == parquet(tree(local_run))
+
+
+def test_flink_inside_the_job_server(
+    images: str,
+    on_flink: list[str],
+    local_run: Path,
+    local_reconstruction: Path,
+    tmp_path: Path,
+):
+    flags = [f"--input={images}", f"--output={tmp_path}/run", "--engine=tensorflow", *SIZES]
+    run_quietly("compress", *flags, *on_flink)
+    assert parquet(tree(tmp_path / "run")) == parquet(tree(local_run))
+    flags = [f"--input={tmp_path}/run", f"--output={tmp_path}/reconstruction"]
+    run_quietly("reconstruct", *flags, *on_flink)
+    assert parquet(tree(tmp_path / "reconstruction")) == parquet(tree(local_reconstruction))
+
+
+def test_flink_cluster(
+    store: "boto3.client",
+    images: str,
+    on_cluster: list[str],
+    local_run: Path,
+    local_reconstruction: Path,
+):
+    run_quietly("compress", f"--input={images}", f"--output={BUCKET}/run", *SIZES, *on_cluster)
+    assert parquet(stored(store, "run")) == parquet(tree(local_run))
+    assert {"manifest.json", "sizes.json", "report.html"} <= stored(store, "run").keys()
+    flags = [f"--input={BUCKET}/run", f"--output={BUCKET}/reconstruction"]
+    run_quietly("reconstruct", *flags, *on_cluster)
+    assert parquet(stored(store, "reconstruction")) == parquet(tree(local_reconstruction))
+
+
+@pytest.mark.parametrize("attempt", range(int(os.environ.get("KILLS", "1"))))
+def test_a_task_manager_is_killed(
+    store: "boto3.client",
+    many_images: str,
+    cluster: FlinkCluster,
+    on_cluster: list[str],
+    many_local: Path,
+    attempt: int,
+):
+    chance = random.Random(attempt)
+    victim, written = chance.randrange(2), chance.randrange(1, MANY // 1000)
+    flags = [f"--input={many_images}", f"--output={BUCKET}/killed-{attempt}", *SIZES]
+    job = start_command("compress", *flags, *on_cluster, "--quiet")
+    try:
+        names = lambda: stored_names(store, f"killed-{attempt}")  # noqa: E731
+        enough = lambda: sum(n.endswith(".parquet") for n in names()) >= written  # noqa: E731
+        wait_until(enough, 150, f"{written} shards are written", job)
+        cluster.kill_task_manager(victim)
+        out, err = job.communicate(timeout=150)
+    finally:
+        end(job)
+        cluster.replace_task_manager(victim)
+    assert (job.returncode, out, err) == (0, "", "")
+    assert shuffled_bytes(cluster) / MANY <= 300
+    assert cluster.failures_of_last_job()
+    found = stored(store, f"killed-{attempt}")
+    assert found.keys() == tree(many_local).keys()
+    assert parquet(found) == parquet(tree(many_local))
+
+
+def shuffled_bytes(cluster: FlinkCluster) -> int:
+    """What the tasks of the cluster's last job sent to each other."""
+    return sum(vertex["metrics"]["write-bytes"] for vertex in cluster.last_job()["vertices"])
