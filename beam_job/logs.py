@@ -1,12 +1,14 @@
 """What is said on stderr: our own lines, and no more of Beam's than a person needs."""
 
 import contextlib
+import io
 import logging
 import os
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from typing import TextIO
 
 
 def set_up_logging(*, debug: bool) -> None:
@@ -34,8 +36,9 @@ def _is_for_a_person(record: logging.LogRecord) -> bool:
     from_beam = "apache_beam" in record.pathname
     optional_packages = record.name == "root" and record.levelno < logging.ERROR
     relabelled = record.levelno < logging.WARNING  # By Beam, after the logger let it through.
-    servers = str(record.msg).startswith("Really ")  # "starting", and "destroying", a job server.
-    relayed = record.msg == "Worker: %s"  # A worker process says the same on its own stderr.
+    servers = record.funcName == "log_stdout" or str(record.msg).startswith("Really ")  # "starting"
+    # A worker process says the same on its own stderr; a failed job's message is its exception's.
+    relayed = record.msg == "Worker: %s" or record.module == "portable_runner"
     traceback = record.exc_info is not None or "Traceback" in record.getMessage()
     unfit = optional_packages or relabelled or servers or relayed or traceback
     return not (from_beam and unfit)
@@ -46,6 +49,34 @@ def _tell_unless_hung_up(thread: threading.ExceptHookArgs) -> None:
     code = getattr(thread.exc_value, "code", None)
     if not (callable(code) and getattr(code(), "name", None) == "CANCELLED"):
         threading.__excepthook__(thread)
+
+
+class _WithoutTracebacks(io.TextIOBase):
+    """A stream that tracebacks, printed whole, don't get through."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._dropped = False
+
+    def write(self, text: str) -> int:
+        ends_dropped = self._dropped and text == "\n"
+        self._dropped = text.startswith("Traceback (most recent call last):")
+        if not (self._dropped or ends_dropped):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def printed_tracebacks_held_back() -> contextlib.AbstractContextManager:
+    """Keeps out of sight what Beam's workers in this process print of an error.
+
+    It arrives here as an exception too, and is told once, in one line; with `debug`, both are said.
+    """
+    if logging.getLogger().isEnabledFor(logging.INFO):
+        return contextlib.nullcontext()
+    return contextlib.redirect_stderr(_WithoutTracebacks(sys.stderr))
 
 
 @contextlib.contextmanager

@@ -8,10 +8,12 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     PipelineOptions,
+    PortableOptions,
     StandardOptions,
 )
 from apache_beam.runners.runner import PipelineState
 
+from beam_job.logs import printed_tracebacks_held_back
 from beam_job.options import LOCAL_RUNNER
 from transforms.errors import InputError, JobError, RunError
 
@@ -44,18 +46,23 @@ def run_to_end(pipeline: beam.Pipeline) -> None:
     Raises the InputError or RunError that a transform raised, RunError for anything else.
     """
     try:
-        result = pipeline.run()
-        try:
-            state = result.wait_until_finish()
-        except KeyboardInterrupt:
-            result.cancel()
-            raise
+        with printed_tracebacks_held_back():
+            state = _state_at_end(pipeline)
     except Exception as error:
         if _is_interrupt(error):
             raise KeyboardInterrupt from error
-        raise _job_error(error) from error
+        raise _job_error(error, pipeline.options) from error
     if state != PipelineState.DONE:
         raise RunError(f"the runner ended the job as {state}: its own log says why")
+
+
+def _state_at_end(pipeline: beam.Pipeline) -> str:
+    result = pipeline.run()
+    try:
+        return str(result.wait_until_finish())
+    except KeyboardInterrupt:
+        result.cancel()
+        raise
 
 
 def submit(pipeline: beam.Pipeline) -> None:
@@ -63,7 +70,7 @@ def submit(pipeline: beam.Pipeline) -> None:
     try:
         pipeline.run()
     except Exception as error:
-        raise _job_error(error) from error
+        raise _job_error(error, pipeline.options) from error
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
@@ -75,7 +82,7 @@ def _is_interrupt(error: BaseException | None) -> bool:
     return False
 
 
-def _job_error(error: Exception) -> JobError:
+def _job_error(error: Exception, options: PipelineOptions) -> JobError:
     """Our own error, out of what a runner makes of it: that, or text with a worker's traceback."""
     if isinstance(error, JobError):
         return type(error)(_WHERE.sub("", str(error)))
@@ -83,6 +90,13 @@ def _job_error(error: Exception) -> JobError:
     if found:
         kind, message = found[-1]
         return {"InputError": InputError, "RunError": RunError}[kind](_WHERE.sub("", message))
+    portable = options.view_as(PortableOptions)
+    if "java.net.ConnectException" in str(error) and portable.environment_type == "EXTERNAL":
+        return RunError(
+            "the job failed, as something refused a connection from the cluster: a worker pool has "
+            f"to listen at --environment_config={portable.environment_config} on each of its "
+            "machines (python -m apache_beam.runners.worker.worker_pool_main)"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = lines[-1] if lines else ""
     return RunError(f"the job failed: {type(error).__name__}: {reason}; --debug shows where")

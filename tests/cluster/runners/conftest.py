@@ -72,6 +72,12 @@ def cluster(logs: Path, disk: Path) -> Iterator[FlinkCluster]:
 
 
 @pytest.fixture(scope="session")
+def on_prism() -> list[str]:
+    """The flags of a job on Prism."""
+    return ["--runner=PrismRunner", f"--prism_location={Path(sys.executable).parent}/prism"]
+
+
+@pytest.fixture(scope="session")
 def on_flink(job_server_jar: Path) -> list[str]:
     """The flags of a job on Flink, which runs inside the job server."""
     return [

@@ -2,11 +2,12 @@
 
 import os
 import random
-import sys
 from pathlib import Path
 
 import boto3
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.cluster.processes import end, run_command, start_command, wait_until
@@ -18,11 +19,6 @@ SIZES = ["--shard_size=1000", "--batch_size=500"]
 """Ten shards of the digits, so that every worker has some."""
 
 MANY = 60_000
-
-PRISM = [
-    "--runner=PrismRunner",
-    f"--prism_location={Path(sys.executable).parent}/prism",
-]
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +73,9 @@ def run_quietly(*flags: str) -> None:
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
-def test_prism(images: str, local_run: Path, tmp_path: Path):
+def test_prism(images: str, on_prism: list[str], local_run: Path, tmp_path: Path):
     flags = [f"--input={images}", f"--output={tmp_path}/run", "--engine=tensorflow", *SIZES]
-    run_quietly("compress", *flags, *PRISM)
+    run_quietly("compress", *flags, *on_prism)
     assert parquet(tree(tmp_path / "run")) == parquet(tree(local_run))
 
 
@@ -111,6 +107,37 @@ def test_flink_cluster(
     flags = [f"--input={BUCKET}/run", f"--output={BUCKET}/reconstruction"]
     run_quietly("reconstruct", *flags, *on_cluster)
     assert parquet(stored(store, "reconstruction")) == parquet(tree(local_reconstruction))
+
+
+@pytest.mark.parametrize("runner", ["on_prism", "on_flink", "on_cluster"])
+def test_what_is_wrong_is_told_in_one_line(
+    store: "boto3.client", runner: str, tmp_path: Path, request: pytest.FixtureRequest
+):
+    images = pa.array([b"\0" * 784] * 4 + [None], pa.binary(784))
+    pq.write_table(pa.table({"image": images}), tmp_path / "images.parquet")
+    address = upload(store, tmp_path, "bad") + "/images.parquet"
+    flags = [f"--input={address}", f"--output={BUCKET}/none", *request.getfixturevalue(runner)]
+    run = run_command("compress", *flags)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == (
+        f"error: 1 image could not be read and --max_rejects=0; the first is {address} row 4: "
+        "there are no bytes; mend the input, or bear more with --max_rejects\n"
+    )
+    assert stored(store, "none") == {}
+
+
+def test_no_worker_pool_on_the_machines_of_the_cluster(
+    store: "boto3.client", images: str, on_cluster: list[str]
+):
+    flags = [f"--input={images}", f"--output={BUCKET}/none", *on_cluster]
+    run = run_command("compress", *flags, "--environment_config=localhost:50001")
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == (
+        "error: the job failed, as something refused a connection from the cluster: a worker pool "
+        "has to listen at --environment_config=localhost:50001 on each of its machines "
+        "(python -m apache_beam.runners.worker.worker_pool_main)\n"
+    )
+    assert stored(store, "none") == {}
 
 
 @pytest.mark.parametrize("attempt", range(int(os.environ.get("KILLS", "1"))))
