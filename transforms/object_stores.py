@@ -155,11 +155,11 @@ def _ask_gcs(options: Any, bucket: str, prefix: str) -> None:
         if missing is not None and _BY_STATUS.get(error.code) == _REFUSED:
             raise _Trouble(_NO_CREDENTIALS, missing) from error
         raise _refusal(error.code, error) from error
-    except auth.RefreshError as error:
-        raise _Trouble(_REFUSED, error) from error
     except (auth.TransportError, RequestException) as error:
         cause = getattr(error.args[0], "reason", error)  # Without all that was tried.
         raise _Trouble(_NO_ANSWER, cause) from error
+    except auth.GoogleAuthError as error:
+        raise _Trouble(_REFUSED, error.args[0]) from error
 
 
 _STORES = {

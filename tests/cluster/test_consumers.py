@@ -1,7 +1,7 @@
 """Who reads a run from S3: Spark by S3A, and DuckDB by httpfs, beside pyarrow on a local copy.
 
-Spark finds S3A by coordinates, of the Hadoop version that it brings; the jars, half a gigabyte, stay
-in .cache/ivy.
+Spark finds S3A by coordinates, of the Hadoop that it brings; the jars, half a gigabyte, stay in
+.cache/ivy.
 """
 
 import json

@@ -105,7 +105,9 @@ def test_a_run_that_its_store_turns_away_is_no_run(store: Store, output: str, on
         store.allow(float("inf"))
     assert process.returncode in (1, 2)
     assert "Traceback" not in said
-    assert "InvalidAccessKeyId" in said.splitlines()[-1]
+    line = said.splitlines()[-1]
+    assert line.startswith("error: ")
+    assert "Forbidden" in line or "InvalidAccessKeyId" in line
     check_unfinished(store, output)
     assert job(*compress(store, output, SHARDS, "--overwrite"), env=store.env) == (0, "")
     check_same(store, output, on_disk / "run")
