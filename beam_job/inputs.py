@@ -20,11 +20,11 @@ from transforms.errors import InputError
 from transforms.files import (
     exists,
     file_bytes,
+    file_system,
     is_local,
     join_path,
     list_files,
     open_binary,
-    require_file_system,
     split_path,
 )
 from transforms.images import (
@@ -37,6 +37,7 @@ from transforms.images import (
     STAGED_IMAGE_TYPE,
     Segment,
 )
+from transforms.object_stores import StoreError, check_store
 from transforms.staged import STAGED_METADATA_KEY
 
 GZIP = "gzip"
@@ -95,10 +96,14 @@ def files_dataset(pattern: str, labels_pattern: str | None, orientation: str) ->
 
 
 def check_file_system(flag: str, path: str | None) -> None:
-    """Raises InputError where Beam has no file system for a path, or not what it needs."""
+    """Raises InputError where Beam has no file system for a path, or its store can't be used."""
+    if not path or is_local(path):
+        return
     try:
-        if path:
-            require_file_system(path)
+        check_store(path)
+        file_system(path)
+    except StoreError as error:
+        raise InputError(f"--{flag}={path}: {error}") from error
     except (ValueError, OSError) as error:
         raise InputError(
             f"--{flag}={path}: there is no file system for it: correct the path, or install "

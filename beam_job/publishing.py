@@ -25,6 +25,8 @@ from transforms.files import (
 )
 
 ATTEMPT_PREFIX = "_incomplete-"
+BEGUN = "begun"
+"""What an attempt writes first, in an object store."""
 
 
 class Attempt(NamedTuple):
@@ -90,7 +92,9 @@ def begin(output: str, flag: str) -> Attempt:
     folder = child(output, f"{ATTEMPT_PREFIX}{uuid.uuid4().hex[:12]}")
     try:
         made = _missing_folders(Path(output)) if is_local(output) else ()
-        make_parent(child(folder, "file"))
+        make_parent(child(folder, BEGUN))
+        if not is_local(output):  # Where there is no folder to make, a file shows whether one can.
+            write_bytes(child(folder, BEGUN), b"begun")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InputError(

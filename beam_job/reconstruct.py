@@ -25,8 +25,8 @@ def run(options: ReconstructOptions, beam_flags: Sequence[str]) -> int:
     """Decodes what the options name, and shows what came of it."""
     set_up_file_systems(beam_flags)
     runner = check_runner(beam_flags, _paths(options), waits=not options.no_wait)
-    for flag in ("input", "model", "output"):
-        check_file_system(flag, getattr(options, flag))
+    for flag, path in {**_paths(options), "model": options.model}.items():
+        check_file_system(flag, path)
     publishing.check_output(options.output, SEAL, "reconstruction", overwrite=options.overwrite)
     compressed = complete_run(options.input)
     model = _model_of(compressed, options.model)

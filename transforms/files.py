@@ -10,13 +10,17 @@ import re
 import shutil
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from transforms.errors import RunError
 
 if TYPE_CHECKING:
+    from apache_beam.io.filesystem import FileSystem
     from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
 
 _CHUNK_BYTES = 1 << 20
 _SCHEME = re.compile(r"\s*[a-zA-Z][-a-zA-Z0-9+.]*://")
@@ -26,11 +30,25 @@ _GLOB_PART = re.compile(r"\*\*|\*|\?|\[(!|(?!!))(\][^]]*|[^]]+)\]|.", re.DOTALL)
 _GLOB_MEANING = {"**": ".*", "*": r"[^/\\]*", "?": "."}
 
 
+# What the libraries below Beam's file systems raise, which Beam lets pass here and there.
+_RAISED_BELOW = (
+    ("apache_beam.io.filesystem", "BeamIOError"),
+    ("apache_beam.io.aws.clients.s3.messages", "S3ClientError"),
+    ("google.api_core.exceptions", "GoogleAPIError"),
+    ("google.auth.exceptions", "GoogleAuthError"),
+    ("google.cloud.storage.exceptions", "InvalidResponse"),
+)
+
+
 class FileFacts(NamedTuple):
     """What identifies a file's content: size in bytes and SHA-256 in hex."""
 
     bytes: int
     sha256: str
+
+
+class FileSystemError(OSError):
+    """What a file system said of a path, which the message names."""
 
 
 def is_local(path: str) -> bool:
@@ -51,19 +69,39 @@ def _beam_file_systems() -> "type[FileSystems]":
     return FileSystems
 
 
-def require_file_system(path: str) -> None:
-    """Raises ValueError or OSError where there is no file system for a path, or it lacks something.
+def file_system_options() -> "PipelineOptions | None":
+    """The options that Beam's file systems go by."""
+    from apache_beam.options.value_provider import RuntimeValueProvider
 
-    What it may lack is Beam's extra for a cloud, or settings of that cloud's.
+    given = _beam_file_systems()._pipeline_options  # noqa: SLF001  # As above.
+    return given or RuntimeValueProvider.runtime_options
+
+
+def file_system(path: str) -> "FileSystem":
+    """Beam's file system for a path; raises ValueError or OSError where there is none.
+
+    So it does where one lacks something: Beam's extra for a cloud, or settings of that cloud's.
     """
-    if not is_local(path):
-        _beam_file_systems().get_filesystem(path)
+    return _beam_file_systems().get_filesystem(path)
 
 
 def is_file_system_error(error: Exception) -> bool:
     """Whether an error is of Beam's file systems; none is before they were imported."""
-    module = sys.modules.get("apache_beam.io.filesystem")
-    return module is not None and isinstance(error, module.BeamIOError)
+    if isinstance(error, FileSystemError):
+        return True
+    kinds = ((sys.modules.get(module), name) for module, name in _RAISED_BELOW)
+    return any(isinstance(error, getattr(module, name)) for module, name in kinds if module)
+
+
+@contextmanager
+def _as_os_error(path: str) -> Iterator[None]:
+    """Makes a FileSystemError of what a store's own library raises."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) or not is_file_system_error(error):
+            raise
+        raise FileSystemError(f"{path}: {getattr(error, 'message', error)}") from error
 
 
 def join_path(folder: str, *names: str) -> str:
@@ -95,7 +133,7 @@ def open_binary(path: str) -> BinaryIO:
 
 def read_bytes(path: str) -> bytes:
     """The whole content of a file."""
-    with open_binary(path) as file:
+    with _as_os_error(path), open_binary(path) as file:
         return file.read()
 
 
@@ -108,9 +146,10 @@ def write_bytes(path: str, content: bytes) -> FileFacts:
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     make_parent(path)
     try:
-        with _create(temporary) as file:
-            file.write(content)
-        _rename(temporary, path)
+        with _as_os_error(path):
+            with _create(temporary) as file:
+                file.write(content)
+            _rename(temporary, path)
     except BaseException:
         remove(temporary)
         raise

@@ -1,0 +1,202 @@
+"""Object stores on loopback, each a process of its own: S3 by moto, GCS by gcp-storage-emulator.
+
+Both are read back by the store's own client, not by what the project reads with.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from socket import create_connection, socket
+from time import monotonic, sleep
+from typing import Any, NamedTuple
+from urllib.request import Request, urlopen
+
+import pytest
+
+BUCKET = "bucket"
+SECONDS = 30
+"""How long anything wrong may take until a person is told."""
+
+
+class Store(NamedTuple):
+    """A store with a BUCKET. env: what a process needs to use it; client: the store's own."""
+
+    scheme: str
+    address: str
+    env: dict[str, str]
+    client: Any
+
+    def url(self, name: str) -> str:
+        return f"{self.scheme}://{BUCKET}/{name}"
+
+    def names(self, folder: str) -> set[str]:
+        """What there is below a folder, named from it."""
+        if self.scheme == "s3":
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=BUCKET, Prefix=f"{folder}/"
+            )
+            keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+        else:
+            keys = [blob.name for blob in self.client.list_blobs(BUCKET, prefix=f"{folder}/")]
+        return {key.removeprefix(f"{folder}/") for key in keys}
+
+    def read(self, name: str) -> bytes:
+        if self.scheme == "s3":
+            return self.client.get_object(Bucket=BUCKET, Key=name)["Body"].read()
+        return self.client.bucket(BUCKET).blob(name).download_as_bytes()
+
+    def tree(self, folder: str) -> dict[str, bytes]:
+        """Every file below a folder with its content."""
+        return {name: self.read(f"{folder}/{name}") for name in sorted(self.names(folder))}
+
+    def allow(self, requests: float) -> None:
+        """Refuses all credentials after so many requests; S3 alone can."""
+        address = f"{self.address}/moto-api/reset-auth"
+        plain = {"Content-Type": "text/plain"}
+        urlopen(Request(address, str(requests).encode(), plain)).close()
+
+
+def start(*flags: str, env: dict[str, str]) -> subprocess.Popen[str]:
+    """The command line as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "beam_job", *flags],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def job(*flags: str, env: dict[str, str], seconds: float = 300) -> tuple[int, str]:
+    """(exit status, stderr) of a command, which has to end in time."""
+    process = start(*flags, env=env)
+    try:
+        _, said = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    return process.returncode, said
+
+
+def refused(*flags: str, env: dict[str, str]) -> str:
+    """The one line that a command is refused with, in time, without a traceback."""
+    status, said = job(*flags, env=env, seconds=SECONDS)
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert (status, "Traceback" in said) == (2, False), said
+    return line
+
+
+def free_port() -> int:
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def server(log: Path, port: int, *command: str) -> Iterator[None]:
+    """A server in a process of its own, from when it answers until it is taken down."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = monotonic() + 60
+        while not answers(port):
+            assert process.poll() is None, log.read_text()
+            assert monotonic() < deadline, log.read_text()
+            sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def answers(port: int) -> bool:
+    try:
+        create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    boto3 = pytest.importorskip("boto3")
+    pytest.importorskip("moto.server")
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    settings = {"AWS_ENDPOINT_URL": address, "AWS_DEFAULT_REGION": "us-east-1"}
+    client = boto3.client(
+        "s3",
+        endpoint_url=address,
+        region_name=settings["AWS_DEFAULT_REGION"],
+        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+    )
+    log = tmp_path_factory.mktemp("s3") / "log"
+    with server(log, port, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)):
+        client.create_bucket(Bucket=BUCKET)
+        yield Store("s3", address, {**os.environ, **keys, **settings}, client)
+
+
+@pytest.fixture(scope="session")
+def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    storage = pytest.importorskip("google.cloud.storage")
+    pytest.importorskip("gcp_storage_emulator")
+    folder, port = tmp_path_factory.mktemp("gcs"), free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = ("-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}")
+    with (
+        server(folder / "log", port, *command, "--in-memory", f"--default-bucket={BUCKET}"),
+        google_account(folder) as account,
+    ):
+        env = {**os.environ, "STORAGE_EMULATOR_HOST": address, **account}
+        client = storage.Client.create_anonymous_client()
+        client = storage.Client(
+            project="none",
+            credentials=client._credentials,
+            client_options={"api_endpoint": address},
+        )
+        yield Store("gs", address, env, client)
+
+
+@contextmanager
+def google_account(folder: Path, *, status: int = 200) -> Iterator[dict[str, str]]:
+    """What makes a process use an account of Google's, and who gives tokens for it, or refuses to.
+
+    Without credentials Beam looks for them for half a minute, and asks the store as nobody then.
+    """
+    token = {"access_token": "token", "expires_in": 3600, "token_type": "Bearer"}
+    token["issued_token_type"] = "urn:ietf:params:oauth:token-type:access_token"
+    refusal = {"error": "invalid_grant", "error_description": "no such account"}
+
+    class Tokens(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(token if status == 200 else refusal).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Tokens) as tokens:
+        threading.Thread(target=tokens.serve_forever, daemon=True).start()
+        (folder / "subject").write_text("subject")
+        account = {
+            "type": "external_account",
+            "audience": "audience",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": f"http://127.0.0.1:{tokens.server_port}/token",
+            "credential_source": {"file": str(folder / "subject")},
+        }
+        (folder / "account.json").write_text(json.dumps(account))
+        key = str(folder / "account.json")
+        yield {"GOOGLE_APPLICATION_CREDENTIALS": key, "GOOGLE_CLOUD_PROJECT": "project"}
+        tokens.shutdown()
