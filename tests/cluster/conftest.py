@@ -1,19 +1,29 @@
 """What takes minutes to make, once for all tests of the cluster."""
 
-import os
 import shutil
 from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.image import Image, build
+from tests.cluster import image
+from tests.cluster.google import Cloud, google_cloud
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """The image that deploy/Dockerfile makes."""
-    if os.geteuid() != 0 or shutil.which("debootstrap") is None:
-        pytest.skip("needs root, and debootstrap (apt-get install debootstrap)")
-    folder = tmp_path_factory.mktemp("image")
-    yield build(folder)
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[image.Podman]:
+    """A container engine that has the image of deploy/Dockerfile, and nothing else running."""
+    if reason := image.missing():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("podman")
+    built = image.build(folder)
+    yield built
+    built("rm", "--all", "--force")
+    built("rmi", "--all", "--force")
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[Cloud]:
+    """Google's storage and metadata server, on this machine."""
+    with google_cloud() as made:
+        yield made

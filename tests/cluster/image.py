@@ -1,139 +1,123 @@
-"""The Dockerfile carried out where there is no container engine: in folders that chroot enters.
+"""The image of deploy/Dockerfile, built and run by podman where no registry is reached.
 
-Debian's own Python 3.11 stands in for the base image, python:3.11-slim-bookworm, which is the same
-Debian. What is copied from images that cannot be had here is left out.
+The images that the Dockerfile starts from have stand-ins of the same names: Debian's own Python,
+laid out as python:3.11-slim-bookworm has its, which is the same Debian; Beam's boot, built from its
+Go module; for Google's launcher of templates, which is not to be had as source, an empty file.
 """
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.dockerfile import ROOT, Stage, Step, stages
+from tests.files_of import ROOT
 
-BASE = "python:3.11-slim-bookworm"
-PACKAGES = ("python3.11", "python3.11-venv", "ca-certificates")
-PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-OF_THE_NETWORK = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
-"""How this machine reaches the package index: as the host's files, for the time of building."""
+DOCKERFILE = ROOT / "deploy/Dockerfile"
+NAME = "emnist-latents"
+NEEDED = ("podman", "runc", "mmdebstrap", "go")
+# How this machine reaches the package index, lent to the build.
+LENT = ("/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 
 
-class Image:
-    """A stage as it is built. root: its file system. environment: what its processes see."""
+def missing() -> str | None:
+    """Why the image can't be built here, if it can't."""
+    if os.geteuid() != 0:
+        return "builds an image, for which it has to be root"
+    absent = [name for name in NEEDED if shutil.which(name) is None]
+    return f"builds an image with {', '.join(absent)}: apt-get install them" if absent else None
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.environment = {"PATH": PATH}
-        self.folder = "/"
-        self.user = "root"
-        self.entrypoint: list[str] = []
-        self.left_out: list[str] = []
-        self._variables: dict[str, str] = {}
 
-    def run(
-        self, command: Sequence[str], **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        """Runs a command as a container of the image would, as the image's user."""
+class Podman:
+    """A container engine whose images and containers all lie in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # Works without systemd, and where even root may not raise limits, as in a sandbox.
+        limits = '["nofile=4096:4096", "nproc=4096:4096"]'
+        self._settings = folder / "containers.conf"
+        self._settings.write_text(
+            f'[containers]\nnetns = "host"\ndefault_ulimits = {limits}\n'
+            '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "runc"\n'
+        )
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        """A command of podman's; run it with `environment`."""
+        places = [f"--root={self._folder}/images", f"--runroot={self._folder}/run"]
+        return ["podman", *places, "--storage-driver=overlay", *map(str, arguments)]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What podman's settings are found by."""
+        return {**os.environ, "CONTAINERS_CONF": str(self._settings)}
+
+    def __call__(self, *arguments: str | Path) -> str:
+        """Runs a command of podman's; what it prints."""
+        done = self.run(*arguments)
+        assert done.returncode == 0, f"podman {arguments}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Runs a command of podman's that may fail."""
         return subprocess.run(
-            self.command(command),
-            env={**self.environment, **environment},
+            self.command(*arguments),
+            env=self.environment,
+            cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,
         )
 
-    def command(self, command: Sequence[str]) -> list[str]:
-        """A command of the image as one of the host, which has to be given the environment."""
-        inside = f"cd {shlex.quote(self.folder)} && exec {shlex.join(command)}"
-        return ["chroot", f"--userspec={self.user}", str(self.root), "/bin/sh", "-c", inside]
-
-    def carry_out(self, step: Step, built: dict[str, "Image"]) -> None:
-        """One instruction. built: the stages before this one."""
-        argument = re.sub(r"\$\{?(\w+)\}?", self._value, step.argument)
-        match step.instruction:
-            case "RUN":
-                self._run(step.argument)
-            case "COPY":
-                self._copy(argument.split(), built)
-            case "ENV":
-                self.environment |= dict(pair.split("=", 1) for pair in shlex.split(argument))
-            case "ARG":
-                self._variables |= dict([argument.split("=", 1)])
-            case "USER":
-                self.user = f"{argument}:{argument}"
-            case "WORKDIR":
-                self.folder = argument
-                self._inside(argument).mkdir(parents=True, exist_ok=True)
-            case "ENTRYPOINT":
-                self.entrypoint = re.findall(r'"(.*?)"', argument)
-            case instruction:
-                raise AssertionError(f"{instruction}: not known here")
-
-    def _value(self, variable: re.Match[str]) -> str:
-        return {**self.environment, **self._variables}[variable[1]]
-
-    def _run(self, script: str) -> None:
-        index = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-        index.pop("PIP_FIND_LINKS", None)  # A folder of the host's.
-        done = self.run(["/bin/sh", "-c", script], **index)
-        assert done.returncode == 0, f"RUN {script}\n{done.stdout}{done.stderr}"
-
-    def _copy(self, words: list[str], built: dict[str, "Image"]) -> None:
-        *sources, destination = [word for word in words if not word.startswith("--")]
-        origin = ROOT
-        if words[0].startswith("--from="):
-            name = words[0].removeprefix("--from=")
-            if name not in built:
-                self.left_out += [f"{name} {source}" for source in sources]
-                return
-            origin = built[name].root
-        target = self._inside(destination)
-        for source in sources:
-            here = origin / source.lstrip("/")
-            if here.is_dir():
-                shutil.copytree(here, target, symlinks=True, dirs_exist_ok=True)
-            else:
-                target.mkdir(parents=True, exist_ok=True)
-                shutil.copy(here, target)
-
-    def _inside(self, path: str) -> Path:
-        return self.root / os.path.join(self.folder, path).lstrip("/")  # noqa: PTH118
+    def in_image(self, *command: str | Path, flags: Sequence[str] = ()) -> str:
+        """Runs a command in a fresh container of the image, as its user; what it prints."""
+        entrypoint, *arguments = command
+        return self("run", "--rm", *flags, f"--entrypoint={entrypoint}", NAME, *arguments)
 
 
-def build(folder: Path) -> Image:
-    """Carries out the Dockerfile below an empty folder; the last stage."""
-    base = folder / "base"
-    _make_base(base)
-    built: dict[str, Image] = {}
-    for number, stage in enumerate(stages()):
-        if stage.image == BASE:
-            built[stage.name] = _build_stage(stage, base, folder / str(number), built)
-    image = built[""]
-    shutil.rmtree(built["build"].root)
-    return image
+def build(folder: Path) -> Podman:
+    """Builds stand-ins and image below an empty folder."""
+    podman = Podman(folder)
+    images = re.findall(r"^FROM (\S+:\S+)", DOCKERFILE.read_text(), re.MULTILINE)
+    beam, template, python = images
+    _stand_in(podman, folder / "beam", f"docker.io/{beam}", _beam)
+    _stand_in(podman, folder / "template", template, _template)
+    _stand_in(podman, folder / "python", f"docker.io/library/{python}", _python)
+    lent = [f"--volume={path}:{path}:ro" for path in LENT if Path(path).exists()]
+    flags = ["--quiet", "--network=host", "--pull-never", *lent]
+    podman("build", *flags, f"--file={DOCKERFILE}", f"--tag={NAME}", ROOT)
+    return podman
 
 
-def _build_stage(stage: Stage, base: Path, root: Path, built: dict[str, Image]) -> Image:
-    subprocess.run(["cp", "--archive", base, root], check=True)
-    image = Image(root)
-    for step in stage.steps:
-        image.carry_out(step, built)
-    return image
+def _stand_in(podman: Podman, folder: Path, name: str, fill) -> None:
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(fill(folder, name))
+    podman("build", "--quiet", f"--tag={name}", folder)
 
 
-def _make_base(root: Path) -> None:
-    included = f"--include={','.join(PACKAGES)}"
+def _beam(folder: Path, name: str) -> str:
+    version = name.rpartition(":")[2]
     subprocess.run(
-        ["debootstrap", "--variant=minbase", included, "bookworm", root],
+        ["go", "install", f"github.com/apache/beam/sdks/v2/python/container@v{version}"],
+        env={**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0"},
         check=True,
-        stdout=subprocess.DEVNULL,
+        capture_output=True,
     )
-    for name in ("python", "python3"):
-        (root / "usr/local/bin" / name).symlink_to("/usr/bin/python3.11")
-    for path in OF_THE_NETWORK:
-        if Path(path).exists():
-            (root / path.lstrip("/")).unlink(missing_ok=True)
-            shutil.copy(path, root / path.lstrip("/"))
+    (folder / "container").rename(folder / "boot")
+    for licence in ("LICENSE", "NOTICE"):
+        (folder / licence).touch()
+    return "FROM scratch\nCOPY boot LICENSE NOTICE /opt/apache/beam/\n"
+
+
+def _template(folder: Path, _: str) -> str:
+    (folder / "python_template_launcher").touch()
+    return "FROM scratch\nCOPY python_template_launcher /opt/google/dataflow/\n"
+
+
+def _python(folder: Path, _: str) -> str:
+    packages = "--include=python3.11,python3.11-venv,ca-certificates"
+    target = str(folder / "debian.tar")
+    subprocess.run(
+        ["mmdebstrap", "--quiet", "--variant=minbase", packages, "bookworm", target], check=True
+    )
+    return "FROM scratch\nADD debian.tar /\nRUN python3.11 -m venv /usr/local\n"

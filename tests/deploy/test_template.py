@@ -117,7 +117,9 @@ def test_a_choice_is_the_flags(name: str, choices: tuple[str, ...]):
     assert PARAMETERS[name]["regexes"] == [f"^({'|'.join(choices)})$"]
 
 
-@pytest.mark.parametrize("name", [name for name in PARAMETERS if "defaultValue" in PARAMETERS[name]])
+@pytest.mark.parametrize(
+    "name", [name for name in PARAMETERS if "defaultValue" in PARAMETERS[name]]
+)
 def test_a_default_is_the_flags(name: str):
     default = PARAMETERS[name]["defaultValue"]
     beside = {"input": "gs://bucket/images.npy"} if name == "orientation" else {}
@@ -127,7 +129,11 @@ def test_a_default_is_the_flags(name: str):
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
-        ("output", ["gs://bucket/run", "gs://a-bucket.of_1/a/b c"], ["gs://bucket/r?", "gs://b/[r"]),
+        (
+            "output",
+            ["gs://bucket/run", "gs://a-bucket.of_1/a/b c"],
+            ["gs://bucket/r?", "gs://b/[r"],
+        ),
         ("data_dir", ["gs://bucket/data"], ["gs://bucket/*", ""]),
         ("input", ["gs://bucket/*.npy", "gs://bucket/a/**/[0-9]?.gz"], [""]),
         ("model", ["gs://bucket/models/mine", "gs://bucket/encoder.keras"], [""]),
