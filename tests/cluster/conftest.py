@@ -1,6 +1,5 @@
 """What takes minutes to make, once for all tests of the cluster."""
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -15,11 +14,12 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[image.Podman]:
     if reason := image.missing():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("podman")
-    built = image.build(folder)
-    yield built
-    built("rm", "--all", "--force")
-    built("rmi", "--all", "--force")
-    shutil.rmtree(folder)
+    engine = image.Podman(folder)
+    try:
+        image.build(engine)
+        yield engine
+    finally:
+        engine.remove()
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ class Podman:
     """A container engine whose images and containers all lie in one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         # Works without systemd, and where even root may not raise limits, as in a sandbox.
         limits = '["nofile=4096:4096", "nproc=4096:4096"]'
         self._settings = folder / "containers.conf"
@@ -44,7 +44,7 @@ class Podman:
 
     def command(self, *arguments: str | Path) -> list[str]:
         """A command of podman's; run it with `environment`."""
-        places = [f"--root={self._folder}/images", f"--runroot={self._folder}/run"]
+        places = [f"--root={self.folder}/images", f"--runroot={self.folder}/run"]
         return ["podman", *places, "--storage-driver=overlay", *map(str, arguments)]
 
     @property
@@ -69,24 +69,33 @@ class Podman:
             check=False,
         )
 
+    def remove(self) -> None:
+        """Ends all containers, and removes all that was built."""
+        self("rm", "--all", "--force", "--time=0")
+        subprocess.run(["umount", self.folder / "images/overlay"], check=False)  # If it is mounted.
+        shutil.rmtree(self.folder)
+
     def in_image(self, *command: str | Path, flags: Sequence[str] = ()) -> str:
         """Runs a command in a fresh container of the image, as its user; what it prints."""
         entrypoint, *arguments = command
         return self("run", "--rm", *flags, f"--entrypoint={entrypoint}", NAME, *arguments)
 
 
-def build(folder: Path) -> Podman:
-    """Builds stand-ins and image below an empty folder."""
-    podman = Podman(folder)
+def build(podman: Podman) -> None:
+    """Builds the stand-ins, and the image of them."""
     images = re.findall(r"^FROM (\S+:\S+)", DOCKERFILE.read_text(), re.MULTILINE)
     beam, template, python = images
-    _stand_in(podman, folder / "beam", f"docker.io/{beam}", _beam)
-    _stand_in(podman, folder / "template", template, _template)
-    _stand_in(podman, folder / "python", f"docker.io/library/{python}", _python)
+    _stand_in(podman, podman.folder / "beam", f"docker.io/{beam}", _beam)
+    _stand_in(podman, podman.folder / "template", template, _template)
+    _stand_in(podman, podman.folder / "python", f"docker.io/library/{python}", _python)
+    build_image(podman, NAME)
+
+
+def build_image(podman: Podman, tag: str, *flags: str) -> None:
+    """Builds the Dockerfile; what was built before is not built again."""
     lent = [f"--volume={path}:{path}:ro" for path in LENT if Path(path).exists()]
-    flags = ["--quiet", "--network=host", "--pull-never", *lent]
-    podman("build", *flags, f"--file={DOCKERFILE}", f"--tag={NAME}", ROOT)
-    return podman
+    given = ["--quiet", "--network=host", "--pull-never", *lent, *flags]
+    podman("build", *given, f"--file={DOCKERFILE}", f"--tag={tag}", ROOT)
 
 
 def _stand_in(podman: Podman, folder: Path, name: str, fill) -> None:

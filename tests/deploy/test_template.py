@@ -23,7 +23,7 @@ from beam_job.options import (
     beam_options,
     parse,
 )
-from tests.dockerfile import ROOT
+from tests.files_of import ROOT
 
 FOLDER = ROOT / "deploy/dataflow"
 METADATA = json.loads((FOLDER / "metadata.json").read_text())
