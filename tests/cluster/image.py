@@ -26,7 +26,7 @@ def missing() -> str | None:
     if os.geteuid() != 0:
         return "builds an image, for which it has to be root"
     absent = [name for name in NEEDED if shutil.which(name) is None]
-    return f"builds an image with {', '.join(absent)}: apt-get install them" if absent else None
+    return f"builds an image, and there is no {' nor '.join(absent)}" if absent else None
 
 
 class Podman:

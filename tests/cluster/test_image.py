@@ -12,8 +12,9 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from tests.cluster.google import Cloud
-from tests.cluster.image import NAME, Podman, build_image
+from tests.cluster.image import NAME, Podman
 from tests.cluster.launcher import LABELS, launcher_flags
+from tests.deploy.readme import commands
 from tests.files_of import ROOT
 
 pytestmark = pytest.mark.image
@@ -88,9 +89,11 @@ def test_its_user_can_write_where_dataflow_has_it_write_and_not_to_the_code(podm
     assert podman.run("run", "--rm", "--entrypoint=touch", NAME, code).returncode == 1
 
 
-def test_it_can_be_built_to_run_as_root(podman: Podman):
-    build_image(podman, f"{NAME}-root", "--target=as-root")
-    assert podman("run", "--rm", "--entrypoint=id", f"{NAME}-root", "-u") == "0\n"
+def test_the_readmes_commands_build_and_run_it_and_one_that_is_root(podman: Podman):
+    image = "registry.example/project/emnist-latents:1"
+    for _docker, *words in [*commands("docker build"), *commands("docker run --rm")]:
+        podman(*(word.replace("$IMAGE", image) for word in words))
+    assert podman("run", "--rm", "--entrypoint=id", f"{image}-root", "-u") == "0\n"
 
 
 def test_the_template_starts_in_it(podman: Podman, cloud: Cloud):
