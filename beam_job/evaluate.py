@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +50,7 @@ from beam_job.images_at_hand import (
     load_images,
     partition,
 )
+from beam_job.installed import versions_of
 from beam_job.model_facts import latents_metadata, model_facts
 from beam_job.options import MAX_BITS, MIN_BITS, EvaluateOptions
 from beam_job.plots import rate_distortion_png, rate_distortion_svg
@@ -262,7 +262,7 @@ def _what(dataset: Dataset, model: Model, subject: Subject) -> dict[str, Any]:
         "versions": {
             "emnist-latents": __version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in _VERSIONS_OF},
+            **versions_of(_VERSIONS_OF),
             **_codec_versions(),
         },
     }

@@ -3,11 +3,11 @@
 import json
 import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from beam_job import __version__, publishing
 from beam_job.datasets import shard_keys
+from beam_job.installed import versions_if_installed, versions_of
 from transforms.errors import InputError
 from transforms.files import exists, list_files, read_bytes
 from transforms.images import ShardKey
@@ -58,17 +58,9 @@ def versions() -> dict[str, str]:
     return {
         "emnist-latents": __version__,
         "python": platform.python_version(),
-        **{name: version(name) for name in _VERSIONS_OF},
-        **{name: version(name) for name in _VERSIONS_IF_INSTALLED if _is_installed(name)},
+        **versions_of(_VERSIONS_OF),
+        **versions_if_installed(_VERSIONS_IF_INSTALLED),
     }
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        version(name)
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 def read_json(output: str, name: str) -> dict[str, Any]:

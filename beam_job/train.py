@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,6 +31,7 @@ from beam_job.fit import (
     read_checkpoint,
 )
 from beam_job.images_at_hand import Partition, load_images, partition
+from beam_job.installed import versions_of
 from beam_job.int8_encoder import int8_encoder_bytes
 from beam_job.options import MAX_BITS, MIN_BITS, TrainOptions
 from beam_job.preflight import CHECKPOINT_FILE
@@ -267,7 +267,7 @@ def _write_model(
         "versions": {
             "emnist-latents": __version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in _VERSIONS_OF},
+            **versions_of(_VERSIONS_OF),
         },
     }
     networks = {
