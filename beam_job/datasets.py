@@ -1,8 +1,10 @@
 """A dataset: which images there are, in which files they lie, and how they are cut into shards."""
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from transforms.errors import InputError
@@ -98,25 +100,30 @@ def cut_shards(dataset: Dataset, shard_size: int) -> list[Shard]:
     shards = []
     for split, rows in dataset.rows.items():
         segments = [file.segment for file in dataset.files if file.split == split]
+        ends = list(accumulate(segment.rows for segment in segments))
         for start, key in shard_keys(split, rows, shard_size):
-            shards.append(Shard(key, tuple(_cut(segments, start, key.rows))))
+            shards.append(Shard(key, tuple(_cut(segments, ends, start, key.rows))))
     return shards
 
 
-def _cut(segments: Sequence[Segment], start: int, rows: int) -> Iterator[Segment]:
-    """The rows from `start` on of segments laid end to end."""
-    before = 0
-    for segment in segments:
-        first, last = max(start, before), min(start + rows, before + segment.rows)
-        if first < last:
-            skip = first - before
+def _cut(
+    segments: Sequence[Segment], ends: Sequence[int], start: int, rows: int
+) -> Iterator[Segment]:
+    """The rows from `start` on of segments laid end to end; ends: the row after each."""
+    for index in range(bisect_right(ends, start), len(segments)):
+        segment, end = segments[index], ends[index]
+        before = end - segment.rows
+        if before >= start + rows:
+            return
+        skip = max(start, before) - before
+        taken = min(start + rows, end) - before - skip
+        if taken > 0:
             yield segment._replace(
-                rows=last - first,
+                rows=taken,
                 first_row=segment.first_row + skip,
                 first_image_id=segment.first_image_id + skip,
-                labels=segment.labels and segment.labels[skip : skip + last - first],
+                labels=segment.labels and segment.labels[skip : skip + taken],
             )
-        before += segment.rows
 
 
 def staged_folder(data_dir: str, name: str) -> str:

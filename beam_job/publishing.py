@@ -1,9 +1,8 @@
 """How what a job writes becomes complete: in a folder of its own, then moved, one file last.
 
 The folder `_incomplete-ID` lies inside the output, so that it is on the same file system. Files are
-moved from there one by one, and the sealing file (`manifest.json`, `dataset.json`) comes last: the
-output is complete if, and only if, that file is there. Doing it again after a failure half-way
-ends the same.
+moved from there, and the sealing file (`manifest.json`, `dataset.json`) comes last: the output is
+complete if, and only if, that file is there. Doing it again after a failure half-way ends the same.
 """
 
 import uuid
@@ -18,7 +17,7 @@ from transforms.files import (
     join_path,
     list_files,
     make_parent,
-    move,
+    move_all,
     remove,
     remove_empty_folders,
     write_bytes,
@@ -128,8 +127,10 @@ def publish(
         for path in list_files(child(output, f"{folder}/**")):
             if path not in kept:
                 remove(path)
-    for name, facts in sorted(files.items()):
-        move(child(attempt.folder, name), child(output, name), facts)
+    move_all(
+        (child(attempt.folder, name), child(output, name), facts)
+        for name, facts in sorted(files.items())
+    )
     for folder in owned:
         remove_empty_folders(child(output, folder))
     write_bytes(child(output, seal), content)

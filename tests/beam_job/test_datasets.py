@@ -1,3 +1,5 @@
+from itertools import chain
+
 import pytest
 
 from beam_job.datasets import CHARACTERS, PUBLISHED_ROWS, Dataset, ImageFile, cut_shards
@@ -43,3 +45,21 @@ def test_shards_are_ranges_of_image_ids_across_files():
         ("a", 4, 1, 4, b"e"),
         ("b", 0, 3, 5, b"fgh"),
     ]
+
+
+@pytest.mark.parametrize("shard_size", [1, 3, 7, 100])
+def test_shards_of_any_size_hold_each_row_once(shard_size: int):
+    lengths = [5, 0, 1, 9, 0, 3]
+    files = tuple(
+        ImageFile("train", Segment(str(number), "raw", rows, 0, sum(lengths[:number])))
+        for number, rows in enumerate(lengths)
+    )
+    shards = cut_shards(Dataset("d", files, {}, ()), shard_size)
+    rows = [
+        [(segment.path, segment.first_row + row) for row in range(segment.rows)]
+        for shard in shards
+        for segment in shard.segments
+    ]
+    expected = [(str(number), row) for number, of in enumerate(lengths) for row in range(of)]
+    assert list(chain(*rows)) == expected
+    assert all(sum(s.rows for s in shard.segments) == shard.key.rows for shard in shards)

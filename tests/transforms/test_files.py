@@ -24,6 +24,7 @@ from transforms.files import (
     list_files,
     make_parent,
     move,
+    move_all,
     read_bytes,
     remove,
     split_path,
@@ -62,6 +63,23 @@ def test_a_file_is_written_listed_moved_and_removed(folder: str):
     assert list_files(f"{folder}/**") == []
     with pytest.raises(OSError, match="first"):
         read_bytes(first)
+
+
+def test_many_files_are_moved_and_a_missing_one_is_told(folder: str):
+    names = [f"{number:03d}" for number in range(100)]
+    facts = {name: write_bytes(join_path(folder, "from", name), name.encode()) for name in names}
+    moves = [
+        (join_path(folder, "from", name), join_path(folder, "to", name), facts[name])
+        for name in names
+    ]
+    move_all(moves)
+    assert {split_path(path)[1]: read_bytes(path) for path in list_files(f"{folder}/**")} == {
+        name: name.encode() for name in names
+    }
+    assert list_files(f"{folder}/from/*") == []
+    remove(moves[50][1])
+    with pytest.raises(RunError, match="050 is gone"):
+        move_all(moves)
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(folder: str):
