@@ -9,7 +9,7 @@ CONTEST := .venv-bench-job/installed $(patsubst benchmarks/environments/%.txt,.v
 SOURCES := setup.py $(wildcard beam_job/* transforms/* transforms/pretrained/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-reference test-cluster lint bench pretrained quality clean
+.PHONY: help run test test-long test-reference test-cluster lint bench bench-cluster pretrained quality clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ lint: .venv/installed-dev ## Check style and types
 
 bench: .venv/installed-dev $(CONTEST) ## Measure speed and memory beside what people would use instead (needs EMNIST_DATA, Java 17)
 	$(BIN)/python -m benchmarks.run
+
+bench-cluster: $(CLUSTER)/installed $(FLINK_JOB_SERVER_JAR) ## Measure the job on a Flink cluster beside the local runner (needs EMNIST_DATA, Java 17, Maven)
+	$(NETWORK) env FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(CLUSTER)/bin/python -m benchmarks.cluster
 
 pretrained: .venv/installed-dev ## Train the weights that come with the package again (needs EMNIST_DATA, about an hour)
 	$(BIN)/python -m recipes.pretrained --output=transforms/pretrained

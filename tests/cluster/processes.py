@@ -60,7 +60,7 @@ def wait_until(
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
+        return int(listening.getsockname()[1])
 
 
 def is_open(port: int, host: str = "127.0.0.1") -> bool:

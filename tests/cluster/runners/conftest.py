@@ -5,20 +5,18 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-import boto3
 import pytest
 
-from tests.cluster.processes import free_port, is_open, server
 from tests.cluster.runners.flink_cluster import (
     FLINK_VERSION,
     POOL_PORT,
     FlinkCluster,
     flink_cluster,
 )
-from tests.cluster.runners.network import HERE, network
-
-BUCKET = "s3://bucket"
+from tests.cluster.runners.network import network
+from tests.cluster.runners.s3_server import ADDRESS, BUCKET, s3_server
 
 
 @pytest.fixture(scope="session")
@@ -43,20 +41,10 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def store(logs: Path) -> Iterator["boto3.client"]:
-    """An S3 server with an empty bucket; whatever starts from here on uses it."""
-    port = free_port()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-        environment.setenv("AWS_ACCESS_KEY_ID", "key")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        environment.setenv("AWS_ENDPOINT_URL", f"http://{HERE}:{port}")
-        command = [sys.executable, "-m", "moto.server", "-H", HERE, "-p", str(port)]
-        with server(command, logs / "s3.log", lambda: is_open(port, HERE)):
-            client = boto3.client("s3")
-            client.create_bucket(Bucket=BUCKET.removeprefix("s3://"))
-            yield client
+def store(logs: Path) -> Iterator[Any]:
+    """The client of an S3 server, which whatever starts from here on uses."""
+    with s3_server(logs / "s3.log") as client:
+        yield client
 
 
 @pytest.fixture(scope="session")
@@ -104,24 +92,24 @@ def digits_folder(emnist_data: Path, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
-def upload(store: "boto3.client", folder: Path, prefix: str) -> str:
+def upload(store: Any, folder: Path, prefix: str) -> str:
     """Copies a folder's files into the bucket; their common address."""
     for path in folder.iterdir():
-        store.upload_file(str(path), "bucket", f"{prefix}/{path.name}")
-    return f"{BUCKET}/{prefix}"
+        store.upload_file(str(path), BUCKET, f"{prefix}/{path.name}")
+    return f"{ADDRESS}/{prefix}"
 
 
-def stored_names(store: "boto3.client", prefix: str) -> list[str]:
+def stored_names(store: Any, prefix: str) -> list[str]:
     """The files below a prefix of the bucket, by the rest of their names."""
-    pages = store.get_paginator("list_objects_v2").paginate(Bucket="bucket", Prefix=f"{prefix}/")
+    pages = store.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{prefix}/")
     entries = [entry for page in pages for entry in page.get("Contents", [])]
     return [entry["Key"].removeprefix(f"{prefix}/") for entry in entries]
 
 
-def stored(store: "boto3.client", prefix: str) -> dict[str, bytes]:
+def stored(store: Any, prefix: str) -> dict[str, bytes]:
     """Every file below a prefix of the bucket with its content."""
     return {
-        name: store.get_object(Bucket="bucket", Key=f"{prefix}/{name}")["Body"].read()
+        name: store.get_object(Bucket=BUCKET, Key=f"{prefix}/{name}")["Body"].read()
         for name in stored_names(store, prefix)
     }
 

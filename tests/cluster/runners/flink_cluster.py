@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -51,7 +52,8 @@ class FlinkCluster:
         pool = made.command(sys.executable, "-m", module, f"--service_port={POOL_PORT}")
         log = self._folder / f"pool-{number}.log"
         answers = lambda: is_open(POOL_PORT, made.address)  # noqa: E731  # Of this machine.
-        self._stack.enter_context(server(pool, log, answers))
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # It starts `python`.
+        self._stack.enter_context(server(pool, log, answers, PATH=path))
         self._task_managers.append((made, self._start_task_manager(number, made)))
 
     def _start_task_manager(self, number: int, on: Machine) -> subprocess.Popen:
@@ -124,7 +126,8 @@ class FlinkCluster:
     def get(self, path: str) -> Mapping:
         """What the cluster's REST interface answers."""
         with urlopen(f"http://{self.master}/{path}", timeout=10) as answer:
-            return json.load(answer)
+            found: Mapping = json.load(answer)
+            return found
 
     def answers(self) -> bool:
         try:
@@ -138,6 +141,10 @@ class FlinkCluster:
     def last_job(self) -> Mapping:
         jobs = self.get("jobs/overview")["jobs"]
         return self.get(f"jobs/{max(jobs, key=lambda job: job['start-time'])['jid']}")
+
+    def shuffled_bytes(self) -> int:
+        """What the tasks of the last job sent to each other."""
+        return sum(vertex["metrics"]["write-bytes"] for vertex in self.last_job()["vertices"])
 
     def failures_of_last_job(self) -> list[str]:
         """What made the last job start again, by exception."""

@@ -3,16 +3,17 @@
 import os
 import random
 from pathlib import Path
+from typing import Any
 
-import boto3
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tests.cluster.processes import end, run_command, start_command, wait_until
-from tests.cluster.runners.conftest import BUCKET, parquet, stored, stored_names, upload
+from tests.cluster.runners.conftest import parquet, stored, stored_names, upload
 from tests.cluster.runners.flink_cluster import FlinkCluster
+from tests.cluster.runners.s3_server import ADDRESS
 from tests.conftest import RUNNER, tree
 
 SIZES = ["--shard_size=1000", "--batch_size=500"]
@@ -22,7 +23,7 @@ MANY = 60_000
 
 
 @pytest.fixture(scope="module")
-def images(store: "boto3.client", digits_folder: Path) -> str:
+def images(store: Any, digits_folder: Path) -> str:
     """The official test digits, in the object store."""
     return upload(store, digits_folder, "digits") + "/*-images-idx3-ubyte.gz"
 
@@ -51,7 +52,7 @@ def local_reconstruction(local_run: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def many_images(store: "boto3.client", digits: tuple[np.ndarray, np.ndarray], disk: Path) -> str:
+def many_images(store: Any, digits: tuple[np.ndarray, np.ndarray], disk: Path) -> str:
     """The digits several times over, so that a job on them takes a while."""
     images = np.concatenate([digits[0]] * (MANY // len(digits[0])))
     (disk / "many").mkdir()
@@ -95,28 +96,28 @@ def test_flink_inside_the_job_server(
 
 
 def test_flink_cluster(
-    store: "boto3.client",
+    store: Any,
     images: str,
     on_cluster: list[str],
     local_run: Path,
     local_reconstruction: Path,
 ):
-    run_quietly("compress", f"--input={images}", f"--output={BUCKET}/run", *SIZES, *on_cluster)
+    run_quietly("compress", f"--input={images}", f"--output={ADDRESS}/run", *SIZES, *on_cluster)
     assert parquet(stored(store, "run")) == parquet(tree(local_run))
     assert {"manifest.json", "sizes.json", "report.html"} <= stored(store, "run").keys()
-    flags = [f"--input={BUCKET}/run", f"--output={BUCKET}/reconstruction"]
+    flags = [f"--input={ADDRESS}/run", f"--output={ADDRESS}/reconstruction"]
     run_quietly("reconstruct", *flags, *on_cluster)
     assert parquet(stored(store, "reconstruction")) == parquet(tree(local_reconstruction))
 
 
 @pytest.mark.parametrize("runner", ["on_prism", "on_flink", "on_cluster"])
 def test_what_is_wrong_is_told_in_one_line(
-    store: "boto3.client", runner: str, tmp_path: Path, request: pytest.FixtureRequest
+    store: Any, runner: str, tmp_path: Path, request: pytest.FixtureRequest
 ):
     images = pa.array([b"\0" * 784] * 4 + [None], pa.binary(784))
     pq.write_table(pa.table({"image": images}), tmp_path / "images.parquet")
     address = upload(store, tmp_path, "bad") + "/images.parquet"
-    flags = [f"--input={address}", f"--output={BUCKET}/none", *request.getfixturevalue(runner)]
+    flags = [f"--input={address}", f"--output={ADDRESS}/none", *request.getfixturevalue(runner)]
     run = run_command("compress", *flags)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == (
@@ -127,9 +128,9 @@ def test_what_is_wrong_is_told_in_one_line(
 
 
 def test_no_worker_pool_on_the_machines_of_the_cluster(
-    store: "boto3.client", images: str, on_cluster: list[str]
+    store: Any, images: str, on_cluster: list[str]
 ):
-    flags = [f"--input={images}", f"--output={BUCKET}/none", *on_cluster]
+    flags = [f"--input={images}", f"--output={ADDRESS}/none", *on_cluster]
     run = run_command("compress", *flags, "--environment_config=localhost:50001")
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr == (
@@ -142,7 +143,7 @@ def test_no_worker_pool_on_the_machines_of_the_cluster(
 
 @pytest.mark.parametrize("attempt", range(int(os.environ.get("KILLS", "1"))))
 def test_a_task_manager_is_killed(
-    store: "boto3.client",
+    store: Any,
     many_images: str,
     cluster: FlinkCluster,
     on_cluster: list[str],
@@ -151,7 +152,7 @@ def test_a_task_manager_is_killed(
 ):
     chance = random.Random(attempt)
     victim, written = chance.randrange(2), chance.randrange(1, MANY // 1000)
-    flags = [f"--input={many_images}", f"--output={BUCKET}/killed-{attempt}", *SIZES]
+    flags = [f"--input={many_images}", f"--output={ADDRESS}/killed-{attempt}", *SIZES]
     job = start_command("compress", *flags, *on_cluster, "--quiet")
     try:
         names = lambda: stored_names(store, f"killed-{attempt}")  # noqa: E731
@@ -163,13 +164,8 @@ def test_a_task_manager_is_killed(
         end(job)
         cluster.replace_task_manager(victim)
     assert (job.returncode, out, err) == (0, "", "")
-    assert shuffled_bytes(cluster) / MANY <= 300
+    assert cluster.shuffled_bytes() / MANY <= 300
     assert cluster.failures_of_last_job()
     found = stored(store, f"killed-{attempt}")
     assert found.keys() == tree(many_local).keys()
     assert parquet(found) == parquet(tree(many_local))
-
-
-def shuffled_bytes(cluster: FlinkCluster) -> int:
-    """What the tasks of the cluster's last job sent to each other."""
-    return sum(vertex["metrics"]["write-bytes"] for vertex in cluster.last_job()["vertices"])
