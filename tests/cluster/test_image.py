@@ -5,7 +5,8 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,6 @@ def versions(pins: list[str]) -> dict[str, str]:
 LOCKED = versions(
     re.findall(r"^[\w.-]+==[^\s;]+", (ROOT / "deploy/requirements.txt").read_text(), re.MULTILINE)
 )
-POOL_PORT = 50000
-"""Where boot has a worker pool listen; there is no flag for another."""
 
 
 def test_it_starts_beams_boot_as_no_root(podman: Podman):
@@ -114,27 +113,24 @@ def test_the_template_starts_in_it(podman: Podman, cloud: Cloud):
     assert any(path.endswith("/job_object") for path in cloud.read("staging-image"))
 
 
-@pytest.fixture
-def worker_pool(podman: Podman, cloud: Cloud) -> Iterator[None]:
-    command = podman.command("run", "--rm", "--name=pool", *environment_flags(cloud), NAME)
-    with subprocess.Popen([*command, "--worker_pool"], env=podman.environment) as pool:
-        deadline = time.monotonic() + 60
-        while not _is_listening():
-            assert pool.poll() is None, "the worker pool has ended"
-            assert time.monotonic() < deadline, "the worker pool doesn't listen"
-            time.sleep(0.1)
-        yield
-        podman("stop", "--time=5", "pool")
+def test_its_entrypoint_is_a_worker_pool_where_that_is_asked_for(podman: Podman):
+    """In a network of its own, as there is no flag for another port."""
+    with running(podman, "pool", "--network=none", NAME, "--worker_pool") as pool:
+        connect = "import socket; socket.create_connection(('localhost', 50000))"
+        until(lambda: podman.run("exec", "pool", "python", "-c", connect).returncode == 0, pool)
 
 
-def _is_listening() -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", POOL_PORT)) == 0
-
-
-@pytest.mark.usefixtures("worker_pool")
-def test_its_boot_serves_a_worker_pool(podman: Podman, cloud: Cloud):
+def test_its_boot_starts_the_workers_of_a_pool(podman: Podman, cloud: Cloud):
     """Launcher and workers are containers that share nothing but the bucket."""
+    port = free_port()
+    start = [
+        "--entrypoint=python",
+        NAME,
+        "-m",
+        "apache_beam.runners.worker.worker_pool_main",
+        f"--service_port={port}",
+        "--container_executable=/opt/apache/beam/boot",
+    ]
     job = [
         "compress",
         "--dataset=sample",
@@ -143,13 +139,46 @@ def test_its_boot_serves_a_worker_pool(podman: Podman, cloud: Cloud):
         "--runner=PortableRunner",
         "--job_endpoint=embed",
         "--environment_type=EXTERNAL",
-        f"--environment_config=localhost:{POOL_PORT}",
+        f"--environment_config=localhost:{port}",
     ]
-    podman.in_image("emnist-latents", *job, flags=environment_flags(cloud))
+    with running(podman, "pool", *environment_flags(cloud), *start) as pool:
+        until(lambda: is_listening(port), pool)
+        podman.in_image("emnist-latents", *job, flags=environment_flags(cloud))
     written = cloud.read("from-pool")
     manifest = json.loads(written["from-pool/manifest.json"])
     assert manifest["model"]["engine"] == "tensorflow"
     assert sum(split["written"] for split in manifest["dataset"]["splits"].values()) == 1797
+
+
+@contextmanager
+def running(podman: Podman, name: str, *arguments: str) -> Iterator[subprocess.Popen]:
+    """`podman run ARGUMENTS` for as long as the block lasts."""
+    command = podman.command("run", "--rm", f"--name={name}", *arguments)
+    with subprocess.Popen(command, env=podman.environment) as process:
+        try:
+            yield process
+        finally:
+            podman.run("stop", "--time=5", name)
+
+
+def until(is_so: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Waits for something that a process brings about; fails where it ends, or takes a minute."""
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert process.poll() is None, "it has ended"
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.1)
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
 def environment_flags(cloud: Cloud) -> list[str]:
