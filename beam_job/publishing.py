@@ -7,7 +7,7 @@ ends the same.
 """
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +18,9 @@ from transforms.files import (
     join_path,
     list_files,
     make_parent,
-    move,
+    move_all,
     remove,
+    remove_all,
     remove_empty_folders,
     write_bytes,
 )
@@ -113,7 +114,7 @@ def publish(
     files: Mapping[str, FileFacts],
     seal: str,
     content: bytes,
-    owned: Iterable[str],
+    owned: Sequence[str],
 ) -> None:
     """Moves the files from the attempt into the output, and seals it.
 
@@ -124,12 +125,15 @@ def publish(
     output = attempt.output
     kept = {child(output, name) for name in files}
     remove(child(output, seal))
-    for folder in owned:
-        for path in list_files(child(output, f"{folder}/**")):
-            if path not in kept:
-                remove(path)
-    for name, facts in sorted(files.items()):
-        move(child(attempt.folder, name), child(output, name), facts)
+    found = [path for folder in owned for path in list_files(child(output, f"{folder}/**"))]
+    remove_all([path for path in found if path not in kept])
+    move_all(
+        attempt.folder,
+        [
+            (child(attempt.folder, name), child(output, name), facts)
+            for name, facts in sorted(files.items())
+        ],
+    )
     for folder in owned:
         remove_empty_folders(child(output, folder))
     write_bytes(child(output, seal), content)
@@ -138,9 +142,8 @@ def publish(
 
 def remove_other_attempts(attempt: Attempt) -> None:
     """Removes what runs that were killed left in the output."""
-    for path in list_files(child(attempt.output, f"{ATTEMPT_PREFIX}*/**")):
-        if not path.startswith(attempt.folder):
-            remove(path)
+    found = list_files(child(attempt.output, f"{ATTEMPT_PREFIX}*/**"))
+    remove_all([path for path in found if not path.startswith(attempt.folder)])
     if is_local(attempt.output):
         for folder in Path(attempt.output).glob(f"{ATTEMPT_PREFIX}*"):
             if folder != Path(attempt.folder):

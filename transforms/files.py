@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -183,6 +183,30 @@ def move(source: str, destination: str, facts: FileFacts) -> None:
         raise RunError(f"{source} is gone: something removed it while the job ran; run it again")
 
 
+def move_all(folder: str, moves: Sequence[tuple[str, str, FileFacts]]) -> None:
+    """Moves files that lie below a folder, each as `move` does; those of a store all at once.
+
+    Beam makes a client of a store for each thing it does, which takes longer than to do it.
+    """
+    there = set() if is_local(folder) else set(list_files(f"{folder}/**"))
+    at_once = [(source, destination) for source, destination, _ in moves if source in there]
+    if at_once:
+        sources, destinations = zip(*at_once, strict=True)
+        _beam_file_systems().rename(list(sources), list(destinations))
+    for source, destination, facts in moves:
+        if source not in there:
+            move(source, destination, facts)
+
+
+def remove_all(paths: Sequence[str]) -> None:
+    """Removes files that are there, on one file system; those of a store all at once."""
+    if paths and not is_local(paths[0]):
+        _beam_file_systems().delete(list(paths))
+        return
+    for path in paths:
+        remove(path)
+
+
 def remove(path: str) -> None:
     """Removes a file, or a folder and all below it, if it is there; the path is no pattern."""
     if is_local(path):
@@ -193,9 +217,7 @@ def remove(path: str) -> None:
             local.unlink(missing_ok=True)
         return
     # An object store has no folders: what lies below has to be found by its name.
-    found = list_files(f"{path}/**") + ([path] if exists(path) else [])
-    if found:
-        _beam_file_systems().delete(found)
+    remove_all(list_files(f"{path}/**") + ([path] if exists(path) else []))
 
 
 def remove_empty_folders(folder: str) -> None:

@@ -24,8 +24,10 @@ from transforms.files import (
     list_files,
     make_parent,
     move,
+    move_all,
     read_bytes,
     remove,
+    remove_all,
     split_path,
     write_bytes,
 )
@@ -62,6 +64,25 @@ def test_a_file_is_written_listed_moved_and_removed(folder: str):
     assert list_files(f"{folder}/**") == []
     with pytest.raises(OSError, match="first"):
         read_bytes(first)
+
+
+def test_files_are_moved_and_removed_together(folder: str):
+    names = ("a", "b", "c")
+    moves = [
+        (join_path(folder, "from", name), join_path(folder, "to", name), facts)
+        for name in names
+        for facts in [write_bytes(join_path(folder, "from", name), name.encode())]
+    ]
+    move_all(join_path(folder, "from"), moves[1:])
+    assert list_files(f"{folder}/from/**") == [moves[0][0]]
+    move_all(join_path(folder, "from"), moves)  # Again, as a runner may: two have been moved.
+    assert list_files(f"{folder}/from/**") == []
+    assert [read_bytes(destination) for _, destination, _ in moves] == [b"a", b"b", b"c"]
+    remove_all([destination for _, destination, _ in moves[:2]])
+    remove_all([])
+    assert list_files(f"{folder}/**") == [moves[2][1]]
+    with pytest.raises(RunError, match="is gone"):
+        move_all(join_path(folder, "from"), moves)
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(folder: str):
