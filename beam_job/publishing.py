@@ -14,6 +14,7 @@ from typing import NamedTuple
 from transforms.errors import InputError
 from transforms.files import (
     FileFacts,
+    is_file_system_error,
     is_local,
     join_path,
     list_files,
@@ -151,8 +152,15 @@ def remove_other_attempts(attempt: Attempt) -> None:
 
 
 def abandon(attempt: Attempt) -> None:
-    """Removes what an attempt wrote, and the folders that were made for it and are empty."""
-    remove(attempt.folder)
+    """Removes what an attempt wrote, and the folders that were made for it and are empty.
+
+    Where a store doesn't let it, that stays, in nobody's way; why it was abandoned is to be told.
+    """
+    try:
+        remove(attempt.folder)
+    except Exception as error:
+        if not is_file_system_error(error):
+            raise
     for folder in map(Path, attempt.made):
         if not folder.is_dir() or any(folder.iterdir()):
             break
