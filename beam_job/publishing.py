@@ -6,19 +6,21 @@ complete if, and only if, that file is there. Doing it again after a failure hal
 """
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from transforms.errors import InputError
 from transforms.files import (
     FileFacts,
+    is_file_system_error,
     is_local,
     join_path,
     list_files,
     make_parent,
     move_all,
     remove,
+    remove_all,
     remove_empty_folders,
     write_bytes,
 )
@@ -112,7 +114,7 @@ def publish(
     files: Mapping[str, FileFacts],
     seal: str,
     content: bytes,
-    owned: Iterable[str],
+    owned: Sequence[str],
 ) -> None:
     """Moves the files from the attempt into the output, and seals it.
 
@@ -123,13 +125,14 @@ def publish(
     output = attempt.output
     kept = {child(output, name) for name in files}
     remove(child(output, seal))
-    for folder in owned:
-        for path in list_files(child(output, f"{folder}/**")):
-            if path not in kept:
-                remove(path)
+    found = [path for folder in owned for path in list_files(child(output, f"{folder}/**"))]
+    remove_all([path for path in found if path not in kept])
     move_all(
-        (child(attempt.folder, name), child(output, name), facts)
-        for name, facts in sorted(files.items())
+        attempt.folder,
+        [
+            (child(attempt.folder, name), child(output, name), facts)
+            for name, facts in sorted(files.items())
+        ],
     )
     for folder in owned:
         remove_empty_folders(child(output, folder))
@@ -139,9 +142,8 @@ def publish(
 
 def remove_other_attempts(attempt: Attempt) -> None:
     """Removes what runs that were killed left in the output."""
-    for path in list_files(child(attempt.output, f"{ATTEMPT_PREFIX}*/**")):
-        if not path.startswith(attempt.folder):
-            remove(path)
+    found = list_files(child(attempt.output, f"{ATTEMPT_PREFIX}*/**"))
+    remove_all([path for path in found if not path.startswith(attempt.folder)])
     if is_local(attempt.output):
         for folder in Path(attempt.output).glob(f"{ATTEMPT_PREFIX}*"):
             if folder != Path(attempt.folder):
@@ -149,8 +151,15 @@ def remove_other_attempts(attempt: Attempt) -> None:
 
 
 def abandon(attempt: Attempt) -> None:
-    """Removes what an attempt wrote, and the folders that were made for it and are empty."""
-    remove(attempt.folder)
+    """Removes what an attempt wrote, and the folders that were made for it and are empty.
+
+    Where a store doesn't let it, that stays, in nobody's way; why it was abandoned is to be told.
+    """
+    try:
+        remove(attempt.folder)
+    except Exception as error:
+        if not is_file_system_error(error):
+            raise
     for folder in map(Path, attempt.made):
         if not folder.is_dir() or any(folder.iterdir()):
             break

@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
 _CHUNK_BYTES = 1 << 20
-# A move is three requests to an object store, one after the other.
-_MOVES_AT_ONCE = 16
+_MOVED_TOGETHER, _PARTS_AT_ONCE = 64, 16
 _SCHEME = re.compile(r"\s*[a-zA-Z][-a-zA-Z0-9+.]*://")
 # What a glob is made of: [!...] and [...] (a bracket that comes first is one of the set), or one
 # character that stands for itself.
@@ -186,19 +185,34 @@ def move(source: str, destination: str, facts: FileFacts) -> None:
         raise RunError(f"{source} is gone: something removed it while the job ran; run it again")
 
 
-def move_all(moves: Iterable[tuple[str, str, FileFacts]]) -> None:
-    """Moves files, as `move` does, several at once where each takes a store's answers to wait for.
+def move_all(folder: str, moves: Sequence[tuple[str, str, FileFacts]]) -> None:
+    """Moves files that lie below a folder, each as `move` does; those of a store many at once.
 
-    When one fails, those that have begun are brought to their end, and no other is begun.
+    Beam makes a client of a store for each thing it does, which takes longer than to do it, and
+    moves a list of files one after the other, each by requests that wait for their answers.
     """
-    every = list(moves)
-    at_once = 1 if all(is_local(source) for source, _, _ in every) else _MOVES_AT_ONCE
-    with ThreadPoolExecutor(at_once) as pool:
-        try:
-            for moved in [pool.submit(move, *one) for one in every]:
-                moved.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    there = set() if is_local(folder) else set(list_files(f"{folder}/**"))
+    at_once = [(source, destination) for source, destination, _ in moves if source in there]
+    parts = [at_once[n : n + _MOVED_TOGETHER] for n in range(0, len(at_once), _MOVED_TOGETHER)]
+    with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
+        list(pool.map(_rename_all, parts))  # For the errors.
+    for source, destination, facts in moves:
+        if source not in there:
+            move(source, destination, facts)
+
+
+def _rename_all(moves: Sequence[tuple[str, str]]) -> None:
+    sources, destinations = zip(*moves, strict=True)
+    _beam_file_systems().rename(list(sources), list(destinations))
+
+
+def remove_all(paths: Sequence[str]) -> None:
+    """Removes files that are there, on one file system; those of a store all at once."""
+    if paths and not is_local(paths[0]):
+        _beam_file_systems().delete(list(paths))
+        return
+    for path in paths:
+        remove(path)
 
 
 def remove(path: str) -> None:
@@ -211,9 +225,7 @@ def remove(path: str) -> None:
             local.unlink(missing_ok=True)
         return
     # An object store has no folders: what lies below has to be found by its name.
-    found = list_files(f"{path}/**") + ([path] if exists(path) else [])
-    if found:
-        _beam_file_systems().delete(found)
+    remove_all(list_files(f"{path}/**") + ([path] if exists(path) else []))
 
 
 def remove_empty_folders(folder: str) -> None:

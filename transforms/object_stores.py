@@ -152,13 +152,16 @@ def _ask_gcs(options: Any, bucket: str, prefix: str) -> None:
         for _ in client.list_blobs(bucket, prefix=prefix, max_results=1, retry=None):
             break
     except GoogleAPICallError as error:
-        if missing is not None and _BY_STATUS.get(error.code) == _REFUSED:
+        refusal = _refusal(error.code, error)
+        if missing is not None and refusal.line == _REFUSED:
             raise _Trouble(_NO_CREDENTIALS, missing) from error
-        raise _refusal(error.code, error) from error
+        raise refusal from error
     except (auth.TransportError, RequestException) as error:
         cause = getattr(error.args[0], "reason", error)  # Without all that was tried.
         raise _Trouble(_NO_ANSWER, cause) from error
     except auth.GoogleAuthError as error:
+        if missing is not None:
+            raise _Trouble(_NO_CREDENTIALS, missing) from error
         raise _Trouble(_REFUSED, error.args[0]) from error
 
 

@@ -5,19 +5,20 @@ Both are read back by the store's own client, not by what the project reads with
 
 import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from socket import create_connection, socket
-from time import monotonic, sleep
 from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
+import boto3
 import pytest
+from google.cloud import storage
+
+from tests.cluster.processes import free_port, is_open, run_command, server
 
 BUCKET = "bucket"
 SECONDS = 30
@@ -62,25 +63,10 @@ class Store(NamedTuple):
         urlopen(Request(address, str(requests).encode(), plain)).close()
 
 
-def start(*flags: str, env: dict[str, str]) -> subprocess.Popen[str]:
-    """The command line as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "beam_job", *flags],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def job(*flags: str, env: dict[str, str], seconds: float = 300) -> tuple[int, str]:
     """(exit status, stderr) of a command, which has to end in time."""
-    process = start(*flags, env=env)
-    try:
-        _, said = process.communicate(timeout=seconds)
-    finally:
-        process.kill()
-    return process.returncode, said
+    done = run_command(*flags, environment=env, seconds=seconds)
+    return done.returncode, done.stderr
 
 
 def refused(*flags: str, env: dict[str, str]) -> str:
@@ -91,43 +77,8 @@ def refused(*flags: str, env: dict[str, str]) -> str:
     return line
 
 
-def free_port() -> int:
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextmanager
-def server(log: Path, port: int, *command: str) -> Iterator[None]:
-    """A server in a process of its own, from when it answers until it is taken down."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-        deadline = monotonic() + 60
-        while not answers(port):
-            assert process.poll() is None, log.read_text()
-            assert monotonic() < deadline, log.read_text()
-            sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def answers(port: int) -> bool:
-    try:
-        create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
-
-
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    boto3 = pytest.importorskip("boto3")
-    pytest.importorskip("moto.server")
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -140,20 +91,20 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
     )
     log = tmp_path_factory.mktemp("s3") / "log"
-    with server(log, port, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)):
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with server(command, log, lambda: is_open(port)):
         client.create_bucket(Bucket=BUCKET)
         yield Store("s3", address, {**os.environ, **keys, **settings}, client)
 
 
 @pytest.fixture(scope="session")
 def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    storage = pytest.importorskip("google.cloud.storage")
-    pytest.importorskip("gcp_storage_emulator")
     folder, port = tmp_path_factory.mktemp("gcs"), free_port()
     address = f"http://127.0.0.1:{port}"
-    command = ("-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}")
+    module = [sys.executable, "-m", "gcp_storage_emulator", "start"]
+    place = ["--host=127.0.0.1", f"--port={port}", "--in-memory", f"--default-bucket={BUCKET}"]
     with (
-        server(folder / "log", port, *command, "--in-memory", f"--default-bucket={BUCKET}"),
+        server([*module, *place], folder / "log", lambda: is_open(port)),
         google_account(folder) as account,
     ):
         env = {**os.environ, "STORAGE_EMULATOR_HOST": address, **account}

@@ -1,8 +1,10 @@
 """What is wrong with a store is told in one line, in time, and before anything is done."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from socket import socket
 
@@ -10,8 +12,6 @@ import pytest
 
 from tests.cluster.stores import BUCKET, SECONDS, Store, google_account, refused
 from transforms.object_stores import ANSWER_SECONDS
-
-pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module", params=["s3", "gcs"])
@@ -148,6 +148,41 @@ def test_credentials_that_may_not_write(s3: Store, tmp_path: Path):
     assert line.startswith(f"error: --output={s3.url('out')} cannot be written (")
     assert "AccessDenied" in line
     assert not s3.names("out")
+
+
+@contextmanager
+def google_that_answers(status: int, message: str) -> Iterator[str]:
+    """An address that answers everything as Google does what it refuses."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps({"error": {"code": status, "message": message}}).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_credentials_that_are_missing_in_gcs(gcs: Store):
+    with google_that_answers(401, "Anonymous caller does not have access") as there:
+        env = without(gcs.env, "GOOGLE_APPLICATION_CREDENTIALS")
+        line = refused(*compress(gcs), env={**env, "STORAGE_EMULATOR_HOST": there})
+    assert f"--data_dir={gcs.url('data')}: there are no credentials for it (" in line
+    assert "give some by `gcloud auth application-default login`" in line
+
+
+def test_credentials_that_gcs_refuses(gcs: Store):
+    with google_that_answers(403, "test does not have storage.objects.list access") as there:
+        line = refused(*compress(gcs), env={**gcs.env, "STORAGE_EMULATOR_HOST": there})
+    assert f"--data_dir={gcs.url('data')}: its store refuses the credentials (" in line
+    assert "test does not have storage.objects.list access" in line
 
 
 def test_credentials_that_google_refuses(gcs: Store, tmp_path: Path):

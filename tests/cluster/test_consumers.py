@@ -17,8 +17,6 @@ import pytest
 from tests.cluster.stores import BUCKET, Store
 from tests.conftest import compress, rows, tree
 
-pytestmark = pytest.mark.cluster
-
 ROOT = Path(__file__).parents[2]
 IVY = ROOT / ".cache/ivy"
 KINDS = {"float32": (), "float16": (), "int8": (), "int4": ("--latent_bits=4",)}

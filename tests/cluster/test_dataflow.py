@@ -23,8 +23,6 @@ from tests.cluster.launcher import LABELS, launcher_flags
 from tests.conftest import compress
 from tests.files_of import ROOT, files_of_the_project
 
-pytestmark = pytest.mark.cluster
-
 IMAGE = "europe-docker.pkg.dev/project/repository/emnist-latents:1"
 COMMAND = [sys.executable, "-m", "beam_job"]
 LAUNCHER = [sys.executable, str(ROOT / "deploy/dataflow/main.py")]

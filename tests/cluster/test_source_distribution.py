@@ -12,8 +12,6 @@ import pytest
 
 from tests.files_of import ROOT, files_of_the_project
 
-pytestmark = pytest.mark.cluster
-
 UV = Path(sys.executable).parent / "uv"
 
 

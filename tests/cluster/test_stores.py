@@ -8,10 +8,9 @@ from time import monotonic, sleep
 import pytest
 
 from beam_job.__main__ import run
-from tests.cluster.stores import Store, job, refused, start
+from tests.cluster.processes import start_command
+from tests.cluster.stores import Store, job, refused
 from tests.conftest import RUNNER, tree
-
-pytestmark = pytest.mark.cluster
 
 SHARDS = "--shard_size=300"  # 6 of them.
 
@@ -81,7 +80,7 @@ def test_a_run_is_replaced_whole_or_not_at_all(store: Store, output: str, on_dis
 
 
 def test_a_run_that_was_killed_is_no_run(store: Store, output: str, on_disk: Path):
-    process = start(*compress(store, output, SHARDS), env=store.env)
+    process = start_command(*compress(store, output, SHARDS), environment=store.env)
     try:
         wait_for_latents(store, output)
     finally:
@@ -95,7 +94,7 @@ def test_a_run_that_was_killed_is_no_run(store: Store, output: str, on_disk: Pat
 def test_a_run_that_its_store_turns_away_is_no_run(store: Store, output: str, on_disk: Path):
     if store.scheme != "s3":
         pytest.skip("the emulator takes everybody, always")
-    process = start(*compress(store, output, SHARDS), env=store.env)
+    process = start_command(*compress(store, output, SHARDS), environment=store.env)
     try:
         wait_for_latents(store, output)
         store.allow(0)
