@@ -51,6 +51,12 @@ class Store(NamedTuple):
             return self.client.get_object(Bucket=BUCKET, Key=name)["Body"].read()
         return self.client.bucket(BUCKET).blob(name).download_as_bytes()
 
+    def write(self, name: str, content: bytes) -> None:
+        if self.scheme == "s3":
+            self.client.put_object(Bucket=BUCKET, Key=name, Body=content)
+        else:
+            self.client.bucket(BUCKET).blob(name).upload_from_string(content)
+
     def tree(self, folder: str) -> dict[str, bytes]:
         """Every file below a folder with its content."""
         return {name: self.read(f"{folder}/{name}") for name in sorted(self.names(folder))}
