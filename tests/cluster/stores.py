@@ -155,6 +155,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     storage = pytest.importorskip("google.cloud.storage")
     pytest.importorskip("gcp_storage_emulator")
+    from google.auth.credentials import AnonymousCredentials
+
     folder, port = tmp_path_factory.mktemp("gcs"), free_port()
     address = f"http://127.0.0.1:{port}"
     command = ("-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}")
@@ -163,10 +165,9 @@ def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         google_account(folder) as account,
     ):
         env = {**os.environ, "STORAGE_EMULATOR_HOST": address, **account}
-        client = storage.Client.create_anonymous_client()
         client = storage.Client(
-            project="none",
-            credentials=client._credentials,
+            project="project",
+            credentials=AnonymousCredentials(),
             client_options={"api_endpoint": address},
         )
         yield Store("gs", address, env, client)
