@@ -53,7 +53,7 @@ quality: .venv/installed-dev ## Measure the package's weights on held-out images
 	cd out/quality && cp -r table.md results rate_distortion.svg ../../benchmarks/quality/
 
 clean: ## Remove the virtual environment and what was built
-	rm -rf .venv .venv-bench-* .venv-cluster build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench-* .venv-cluster .cache build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

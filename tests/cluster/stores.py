@@ -16,6 +16,7 @@ from urllib.request import Request, urlopen
 
 import boto3
 import pytest
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from tests.cluster.processes import free_port, is_open, run_command, server
@@ -51,6 +52,12 @@ class Store(NamedTuple):
         if self.scheme == "s3":
             return self.client.get_object(Bucket=BUCKET, Key=name)["Body"].read()
         return self.client.bucket(BUCKET).blob(name).download_as_bytes()
+
+    def write(self, name: str, content: bytes) -> None:
+        if self.scheme == "s3":
+            self.client.put_object(Bucket=BUCKET, Key=name, Body=content)
+        else:
+            self.client.bucket(BUCKET).blob(name).upload_from_string(content)
 
     def tree(self, folder: str) -> dict[str, bytes]:
         """Every file below a folder with its content."""
@@ -108,10 +115,9 @@ def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         google_account(folder) as account,
     ):
         env = {**os.environ, "STORAGE_EMULATOR_HOST": address, **account}
-        client = storage.Client.create_anonymous_client()
         client = storage.Client(
-            project="none",
-            credentials=client._credentials,
+            project="project",
+            credentials=AnonymousCredentials(),
             client_options={"api_endpoint": address},
         )
         yield Store("gs", address, env, client)

@@ -31,7 +31,7 @@ def runs(s3: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
         stored = f"--latent_dtype={'int8' if bits else kind}"
         assert compress(*flags, stored, *bits, f"--output={folder / kind}") == 0
         for name, content in tree(folder / kind).items():
-            s3.client.put_object(Bucket=BUCKET, Key=f"{kind}/{name}", Body=content)
+            s3.write(f"{kind}/{name}", content)
     return {kind: folder / kind for kind in KINDS}
 
 
