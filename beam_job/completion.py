@@ -24,7 +24,6 @@ from beam_job.run_directory import (
     versions,
 )
 from beam_job.shown import Shown, shown_of
-from transforms.engines.choice import decoder_engine
 from transforms.errors import InputError, RunError
 from transforms.files import FileFacts, write_bytes
 from transforms.images import Reject, too_many_rejects
@@ -38,8 +37,9 @@ from transforms.sizes import Sizes
 class Run:
     """All that is known of a run before it starts; JSON values, for any worker to write down.
 
-    staged: images that there should be, by split. model: what identifies the encoder. model_path:
-    where workers find it; None for the one that comes with the package.
+    staged: images that there should be, by split. model: what identifies the encoder.
+    decoder_engine: what decodes for the report, as load_decoder has it. model_path: where workers
+    find the model; None for the one that comes with the package.
     """
 
     attempt: Attempt
@@ -52,6 +52,7 @@ class Run:
     model: dict[str, Any]
     flags: dict[str, Any]
     max_rejects: int
+    decoder_engine: str | None
     model_path: str | None
     warnings: tuple[str, ...]
 
@@ -103,8 +104,7 @@ def complete(
 
 def _shown(run: Run, report: Mapping[str, Any], sample: Sample) -> Shown | None:
     model = replace(find_model(run.model_path), decoder_sha256=run.model["decoder_sha256"])
-    engine = decoder_engine(run.model["engine"])
-    compared = decoded_sample(sample, model, engine, run.quantization)
+    compared = decoded_sample(sample, model, run.decoder_engine, run.quantization)
     total = report["total"]
     bytes_per_image = total["parquet_bytes"] / max(1, total["images"])
     return shown_of(compared, run.characters, bytes_per_image)

@@ -19,7 +19,14 @@ from beam_job.progress import Progress, tick
 from beam_job.remote import Runner, model_for
 from beam_job.stage import open_dataset, with_gzips_staged
 from transforms.encode import Encode, EncoderHandler
-from transforms.engines.choice import INT8, Engine, decoder_engine, load_decoder, load_encoder
+from transforms.engines.choice import (
+    INT8,
+    Engine,
+    choose_engine,
+    decoder_engine,
+    load_decoder,
+    load_encoder,
+)
 from transforms.errors import InputError
 from transforms.files import file_facts
 from transforms.images import ImageBatch, Reject, Shard
@@ -60,10 +67,13 @@ def run(
 ) -> None:
     """Compresses what the options name into a run directory, by a model that was checked."""
     pipeline_options = beam_options(beam_flags)
-    encoder = load_encoder(model, engine)
+    # Workers elsewhere load their engine themselves; here the lightest one knows the network too.
+    here = choose_engine(model, None, engine.precision) if runner.workers_elsewhere else engine
+    encoder = load_encoder(model, here)
+    decodes = decoder_engine(here.name)
     facts = model_facts(model, engine, encoder, options.latent_dtype, quantization)
     if model.decoder:  # One that cannot be loaded is found now, not at the end.
-        load_decoder(model, decoder_engine(engine.name))
+        load_decoder(model, decodes)
     attempt = publishing.begin(options.output, "--output")
     try:
         dataset = with_gzips_staged(open_dataset(options), attempt.folder)
@@ -79,6 +89,7 @@ def run(
             model=facts,
             flags={**vars(options), "beam": without_secrets(beam_flags)},
             max_rejects=options.max_rejects,
+            decoder_engine=decodes,
             model_path=model_for(runner, model, options.model, attempt.folder),
             warnings=() if model.decoder else (CANNOT_DECODE,),
         )

@@ -8,6 +8,8 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
@@ -50,6 +52,7 @@ _IDX_LABELS_MAGIC = 0x00000801
 _GZIP_MAGIC = b"\x1f\x8b"
 _NPY_MAGIC = b"\x93NUMPY"
 _PARQUET_MAGIC = b"PAR1"
+_FILES_AT_ONCE = 16
 _KINDS = "IDX (raw or gzip), .npy, or Parquet"
 
 
@@ -80,10 +83,9 @@ def files_dataset(pattern: str, labels_pattern: str | None, orientation: str) ->
             f"--labels={labels_pattern} matches {_files(len(labels))} and --input={pattern} "
             f"{_files(len(paths))}: give one file of labels for each file of images"
         )
-    facts = [
-        _inspect(path, label_path, orientation)
-        for path, label_path in zip(paths, labels, strict=True)
-    ]
+    # Each file takes some requests, where it lies in a store, that wait for their answers.
+    with ThreadPoolExecutor(1 if is_local(pattern) else _FILES_AT_ONCE) as pool:
+        facts = list(pool.map(_inspect, paths, labels, repeat(orientation)))
     files = _numbered(facts)
     if not any(file.segment.rows for file in files):
         raise InputError(f"--input={pattern} holds no images: give files that hold some")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from transforms.errors import RunError
+from transforms.s3_clients import share_s3_clients
 
 if TYPE_CHECKING:
     from apache_beam.io.filesystem import FileSystem
@@ -68,6 +69,7 @@ def _beam_file_systems() -> "type[FileSystems]":
     given = FileSystems._pipeline_options  # noqa: SLF001  # There is no other way to ask.
     if given is None and RuntimeValueProvider.runtime_options is None:
         FileSystems.set_options(PipelineOptions([]))
+    share_s3_clients()
     return FileSystems
 
 

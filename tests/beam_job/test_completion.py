@@ -78,6 +78,7 @@ def test_sizes_come_in_the_order_of_the_dataset_whatever_came_first(tmp_path):
         model={"quantization": None, "decoder_sha256": None, "engine": "tensorflow"},
         flags={"overwrite": False, "model": None},
         max_rejects=0,
+        decoder_engine=None,
         model_path=None,
         warnings=(),
     )

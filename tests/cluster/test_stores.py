@@ -1,6 +1,8 @@
 """Whole commands on an object store, as processes, by the store's own protocol."""
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -126,3 +128,27 @@ def check_unfinished(store: Store, output: str) -> None:
     assert all(name.startswith("_incomplete-") for name in names)
     line = refused("reconstruct", f"--input={store.url(output)}", "--output=x", env=store.env)
     assert "has no manifest.json, so there is no complete run" in line
+
+
+def test_all_that_a_process_does_on_s3_it_does_by_one_client(s3: Store):
+    """In a process of its own, whose clients are counted where boto3 makes them."""
+    script = f"""
+import boto3
+
+made = []
+make = boto3.session.Session.client
+boto3.session.Session.client = lambda *args, **named: made.append(1) or make(*args, **named)
+
+from transforms.files import exists, list_files, read_bytes, remove, write_bytes
+
+path = "{s3.url("client/file")}"
+facts = write_bytes(path, b"content")
+assert (exists(path), list_files(path), read_bytes(path)) == (True, [path], b"content")
+remove(path)
+assert not exists(path)
+print(len(made))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=s3.env, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr
