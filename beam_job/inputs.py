@@ -52,7 +52,7 @@ _IDX_LABELS_MAGIC = 0x00000801
 _GZIP_MAGIC = b"\x1f\x8b"
 _NPY_MAGIC = b"\x93NUMPY"
 _PARQUET_MAGIC = b"PAR1"
-_FILES_AT_ONCE = 16
+FILES_AT_ONCE = 16
 _KINDS = "IDX (raw or gzip), .npy, or Parquet"
 
 
@@ -84,7 +84,7 @@ def files_dataset(pattern: str, labels_pattern: str | None, orientation: str) ->
             f"{_files(len(paths))}: give one file of labels for each file of images"
         )
     # Each file takes some requests, where it lies in a store, that wait for their answers.
-    with ThreadPoolExecutor(1 if is_local(pattern) else _FILES_AT_ONCE) as pool:
+    with ThreadPoolExecutor(1 if is_local(pattern) else FILES_AT_ONCE) as pool:
         facts = list(pool.map(_inspect, paths, labels, repeat(orientation)))
     files = _numbered(facts)
     if not any(file.segment.rows for file in files):

@@ -1,6 +1,7 @@
 """The benchmark as a picture: time beside the others, and growth of time and memory."""
 
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,13 +38,18 @@ _STYLE: Any = {  # matplotlib 3.11 types the keys one by one.
 
 def as_svg(results: Results) -> str:
     """The picture, the same every time for the same results."""
+    return svg(lambda: _figure(results))
+
+
+def svg(draw: Callable[[], "Figure"]) -> str:
+    """A figure as SVG, the same every time; draw: makes it, once the style is set."""
     from matplotlib import rc_context
 
     file = io.StringIO()
     # Neither when nor with which version it was drawn.
     metadata = {"Date": None, "Creator": None}
     with rc_context(_STYLE):
-        _figure(results).savefig(file, format="svg", facecolor="white", metadata=metadata)
+        draw().savefig(file, format="svg", facecolor="white", metadata=metadata)
     return file.getvalue()
 
 

@@ -70,7 +70,7 @@ def as_json(results: Results) -> dict[str, Any]:
 def as_markdown(results: Results, picture: str) -> str:
     """The tables, and what they mean."""
     lines = ["# Benchmark", "", *(f"- {name}: {value}" for name, value in results.facts.items())]
-    lines += ["", *_table(_COLUMNS, [_row(results, way) for way in results.rounds.runs])]
+    lines += ["", *markdown_table(_COLUMNS, [_row(results, way) for way in results.rounds.runs])]
     lines += ["", _EXPLANATION, ""]
     lines += [f"- **{way}**: {WAYS[way].explanation}" for way in results.rounds.runs]
     lines += ["", _limit_explanation(results), "", _same_explanation(results)]
@@ -116,7 +116,7 @@ def _plain(runs: Sequence[Measurement]) -> list[dict[str, Any]]:
     return [one._asdict() for one in runs]
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of Markdown; all columns but the first are numbers."""
     rule = ["---", *(["---:"] * (len(columns) - 1))]
     return [f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows)]
@@ -171,11 +171,11 @@ def _growth(results: Results) -> list[str]:
         for images, runs in sizes.items()
     ]
     return [
-        *_table(_GROWTH_COLUMNS, lines),
+        *markdown_table(_GROWTH_COLUMNS, lines),
         "",
         "Straight lines fitted by least squares to these medians (1 KB = 1024 bytes):",
         "",
-        *_table(("way", "images", "repeats", "wall s", "peak MB"), points),
+        *markdown_table(("way", "images", "repeats", "wall s", "peak MB"), points),
     ]
 
 

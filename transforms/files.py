@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
 _CHUNK_BYTES = 1 << 20
-_MOVED_TOGETHER, _PARTS_AT_ONCE = 64, 16
+_MOVED_TOGETHER, PARTS_AT_ONCE = 64, 16
 _SCHEME = re.compile(r"\s*[a-zA-Z][-a-zA-Z0-9+.]*://")
 # What a glob is made of: [!...] and [...] (a bracket that comes first is one of the set), or one
 # character that stands for itself.
@@ -196,7 +196,7 @@ def move_all(folder: str, moves: Sequence[tuple[str, str, FileFacts]]) -> None:
     there = set() if is_local(folder) else set(list_files(f"{folder}/**"))
     at_once = [(source, destination) for source, destination, _ in moves if source in there]
     parts = [at_once[n : n + _MOVED_TOGETHER] for n in range(0, len(at_once), _MOVED_TOGETHER)]
-    with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
         list(pool.map(_rename_all, parts))  # For the errors.
     for source, destination, facts in moves:
         if source not in there:

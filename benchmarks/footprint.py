@@ -1,0 +1,131 @@
+"""What a shard costs beside its images: bytes of graph and manifest, requests to a store.
+
+`python -m benchmarks.footprint` writes FOOTPRINT.json (needs moto, an S3 server on this machine).
+Bytes and requests are counted.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from beam_job import publishing
+from beam_job.completion import Run
+from beam_job.datasets import Dataset, ImageFile, cut_shards
+from beam_job.model_facts import model_facts
+from beam_job.options import DEFAULT_SHARD_SIZE, CompressOptions, beam_options, parse
+from beam_job.publishing import Attempt
+from beam_job.run_directory import MANIFEST
+from benchmarks.growth import fitted_line
+from transforms.engines.choice import NCNN, Engine, load_encoder
+from transforms.images import LABEL_COLUMN, Segment, Shard, ShardKey
+from transforms.model_directory import find_model
+
+FOOTPRINT = Path(__file__).with_name("FOOTPRINT.json")
+_GRAPH_SHARDS = (100, 1_000, 10_000)
+_SAMPLE_SHARD_SIZES = (1_500, 15)
+
+
+def main() -> None:
+    """Measures, and writes what was found."""
+    from benchmarks.store_requests import requests_a_file
+
+    found = {
+        "graph_bytes": {kind: graph_bytes(make, _GRAPH_SHARDS) for kind, make in DATASETS.items()},
+        "manifest_bytes_a_file": manifest_bytes_a_file(),
+        "requests_a_file": requests_a_file(),
+    }
+    text = json.dumps(found, indent=2) + "\n"
+    print(text)
+    FOOTPRINT.write_text(text, encoding="utf-8")
+
+
+def staged_images(shards: int) -> Dataset:
+    """A staged dataset in a bucket, a file a shard."""
+    names = [ShardKey("train", number, shards, DEFAULT_SHARD_SIZE).name for number in range(shards)]
+    return _dataset(
+        Segment(
+            f"gs://a-bucket/data/balanced/images/{name}.parquet",
+            "parquet",
+            DEFAULT_SHARD_SIZE,
+            first_row=0,
+            first_image_id=number * DEFAULT_SHARD_SIZE,
+            image_ids_run_on=True,
+            label_column=LABEL_COLUMN,
+        )
+        for number, name in enumerate(names)
+    )
+
+
+def raw_images(shards: int) -> Dataset:
+    """One raw file in a bucket, with labels in no order."""
+    rows = shards * DEFAULT_SHARD_SIZE
+    labels = np.random.default_rng(0).integers(0, 47, rows, np.uint8).tobytes()
+    return _dataset([Segment("gs://a-bucket/images.npy", "raw", rows, 0, 0, False, 128, labels)])
+
+
+DATASETS: Mapping[str, Callable[[int], Dataset]] = {
+    "staged": staged_images,
+    "raw with labels": raw_images,
+}
+"""What the graph is measured with, by name."""
+
+
+def _dataset(segments: Iterable[Segment]) -> Dataset:
+    files = tuple(ImageFile("train", segment) for segment in segments)
+    return Dataset("balanced", files, {}, (), fingerprint="0" * 64)
+
+
+def graph_bytes(make: Callable[[int], Dataset], counts: Iterable[int]) -> dict[str, int]:
+    """The size of the graph as it goes to a runner, by number of shards."""
+    return {str(shards): _graph_bytes(make(shards)) for shards in counts}
+
+
+def _graph_bytes(dataset: Dataset) -> int:
+    from beam_job.compress_pipeline import build_pipeline
+
+    options, _ = parse(["compress", "--dataset=balanced", "--output=gs://a-bucket/out"])
+    assert isinstance(options, CompressOptions)  # noqa: S101  # So mypy knows what was parsed.
+    shards = cut_shards(dataset, DEFAULT_SHARD_SIZE)
+    pipeline = build_pipeline(options, beam_options([]), _planned(options, dataset, shards), shards)
+    return len(pipeline.to_runner_api().SerializeToString())
+
+
+def _planned(options: CompressOptions, dataset: Dataset, shards: list[Shard]) -> Run:
+    model, engine = find_model(None), Engine(NCNN)
+    return Run(
+        attempt=Attempt(f"{options.output}/_incomplete-0", options.output),
+        dataset=dataset.name,
+        fingerprint=dataset.fingerprint,
+        sources=dataset.sources,
+        staged=dataset.rows,
+        shards={shard.key.split: shard.key.of for shard in shards},
+        characters=dataset.characters,
+        model=model_facts(model, engine, load_encoder(model, engine), "float32", None),
+        flags=vars(options),
+        max_rejects=0,
+        decoder_engine=None,
+        model_path=None,
+        warnings=(),
+    )
+
+
+def manifest_bytes_a_file() -> int:
+    """How much a further file adds to a manifest."""
+    from beam_job.__main__ import run
+
+    sizes: dict[int, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for shard_size in _SAMPLE_SHARD_SIZES:
+            output = publishing.child(folder, str(shard_size))
+            flags = [f"--data_dir={folder}/data", f"--shard_size={shard_size}", "--quiet"]
+            run(["compress", "--dataset=sample", f"--output={output}", *flags])
+            content = Path(output, MANIFEST).read_bytes()
+            sizes[len(json.loads(content)["files"])] = len(content)
+    return round(fitted_line(sizes).slope)
+
+
+if __name__ == "__main__":
+    main()
