@@ -162,7 +162,7 @@ def _figure(rate: float, overhead: float) -> "Figure":
     for axes, scale in zip(panels, (BALANCED, *SCALES), strict=True):
         _draw(axes, scale, outcomes(scale, rate, overhead))
     panels[0].set_ylabel("time, ideal = 1")
-    panels[0].legend(frameon=False)
+    panels[-1].legend(frameon=False, loc="center right")
     figure.supxlabel(
         f"images a shard; dotted: the default, {DEFAULT_SHARD_SIZE:,}", fontsize="medium"
     )
