@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,8 @@ OTHER_NETWORKS = {
 
 @pytest.mark.parametrize("name", OTHER_NETWORKS)
 def test_another_network_is_not_computed(name):
+    if name == "output padding" and version("keras").startswith("3.12."):
+        pytest.skip("Keras 3.12, the last for Python 3.10, does not save this setting")
     with pytest.raises(UnknownNetworkError):
         ncnn_network(saved(OTHER_NETWORKS[name]()))
 
