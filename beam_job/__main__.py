@@ -1,9 +1,11 @@
 """The command line: `python -m beam_job COMMAND`, also installed as `emnist-latents`.
 
-Exit status: 0 done, 1 the run failed, 2 wrong use or input, 130 interrupted.
+Exit status: 0 done, 1 the run failed or is not whole, 2 wrong use or input, 130 interrupted, by
+Ctrl-C or SIGTERM.
 """
 
 import gc
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,6 +18,8 @@ from transforms.quiet import no_collection
 
 def main() -> None:
     """Runs the command line and exits with its status."""
+    # Who ends the process by SIGTERM (a batch system, a container's end) gets a clean end too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     status = run(sys.argv[1:])
     # Python's last collection would walk all that Beam and TensorFlow made: 0.7 s for nothing.
     gc.freeze()
@@ -81,6 +85,10 @@ def _command(settings: options.Options) -> Callable[[Any, list[str]], int]:
         from beam_job import reconstruct
 
         return reconstruct.run
+    if isinstance(settings, options.VerifyOptions):
+        from beam_job import verify
+
+        return lambda settings, _: verify.run(settings)
     from beam_job import compress
 
     return compress.run

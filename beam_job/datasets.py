@@ -88,6 +88,11 @@ def split_names(files: Sequence[ImageFile]) -> list[str]:
     return sorted({file.split for file in files}, key=lambda name: (order.get(name, 2), name))
 
 
+def counts_in_words(rows: Mapping[str, int]) -> str:
+    """How many images each split has, for an error to say."""
+    return " and ".join(f"{count:,} images of split {split}" for split, count in rows.items())
+
+
 def shard_keys(split: str, rows: int, shard_size: int) -> Iterator[tuple[int, ShardKey]]:
     """(first row, key) of each shard of a split: `shard_size` rows, the last one shorter."""
     starts = range(0, rows, shard_size)

@@ -133,7 +133,30 @@ class EvaluateOptions(ImageOptions):
     overwrite: bool
 
 
-Options = CompressOptions | StageOptions | TrainOptions | ReconstructOptions | EvaluateOptions
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """What `verify` was told. against: the images that the run was made of, if they are at hand.
+
+    max_images: how many of them are encoded again at most.
+    """
+
+    input: str
+    against: ImageOptions | None
+    model: str | None
+    max_images: int
+    json: bool
+    quiet: bool
+    debug: bool
+
+
+Options = (
+    CompressOptions
+    | StageOptions
+    | TrainOptions
+    | ReconstructOptions
+    | EvaluateOptions
+    | VerifyOptions
+)
 
 
 class UsageError(Exception):
@@ -165,6 +188,9 @@ def parse(argv: Sequence[str]) -> tuple[Options, list[str]]:
         return StageOptions(**settings), beam_flags
     if command == "reconstruct":
         return _reconstruct_options(settings), beam_flags
+    if command == "verify":
+        images = _images_at_hand(command, "against", settings)
+        return VerifyOptions(**settings, against=images), beam_flags
     _check_images(command, settings)
     if command == "train":
         return TrainOptions(**settings), beam_flags
@@ -197,22 +223,28 @@ def _compress_options(settings: dict[str, Any]) -> CompressOptions:
 
 
 def _reconstruct_options(settings: dict[str, Any]) -> ReconstructOptions:
-    originals = settings.pop("originals")
+    images = _images_at_hand("reconstruct", "originals", settings)
+    return ReconstructOptions(**settings, originals=images)
+
+
+def _images_at_hand(command: str, flag: str, settings: dict[str, Any]) -> ImageOptions | None:
+    """The images that a run was made of, taken out of the settings: a dataset's name, or files."""
+    named = settings.pop(flag)
     where = {name: settings.pop(name) for name in ("labels", "orientation", "archive_url")}
     where["data_dir"] = settings.pop("data_dir")
-    if originals is None:
+    if named is None:
         if where["labels"] is not None or where["orientation"] != "auto":
-            raise UsageError("--labels and --orientation go with --originals=FILE_OR_GLOB")
-        return ReconstructOptions(**settings, originals=None)
-    is_dataset = originals in DATASET_NAMES
+            raise UsageError(f"--labels and --orientation go with --{flag}=FILE_OR_GLOB")
+        return None
+    is_dataset = named in DATASET_NAMES
     images = {
-        "dataset": originals if is_dataset else None,
-        "input": None if is_dataset else _path(originals),
+        "dataset": named if is_dataset else None,
+        "input": None if is_dataset else _path(named),
         **where,
     }
-    _check_images("reconstruct", images)
+    _check_images(command, images)
     said = {name: settings[name] for name in ("quiet", "debug")}
-    return ReconstructOptions(**settings, originals=ImageOptions(**images, **said))
+    return ImageOptions(**images, **said)
 
 
 def _program() -> str:
@@ -270,6 +302,16 @@ def _command_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_evaluate_flags(evaluate)
+    verify = commands.add_parser(
+        "verify",
+        help="read a run back, and say whether it is whole",
+        description="Compares every file and every row of a run directory with its manifest, and, "
+        "where the images are at hand, latents with what the encoder gives. The exit status is 0 "
+        "for a run that is whole, 1 for one that is not, 2 where there is no complete run.",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_verify_flags(verify)
     stage = commands.add_parser(
         "stage",
         help="bring a dataset to --data_dir as sharded Parquet",
@@ -482,6 +524,41 @@ def _add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
     _add_common_flags(parser)
 
 
+def _add_verify_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--input",
+        type=_path,
+        required=True,
+        metavar="RUN_DIR",
+        help="a run directory that compress wrote (required)",
+    )
+    against = parser.add_argument_group("the images, to encode again")
+    against.add_argument(
+        "--against",
+        metavar="FILE_OR_DATASET",
+        help="the images that the run was made of: a dataset's name, or files as compress "
+        "--input takes them",
+    )
+    _add_file_flags(against, "--against")
+    against.add_argument(
+        "--model",
+        type=_path,
+        metavar="DIR_OR_FILE",
+        help="the model that made the latents; default: the one that the run names",
+    )
+    against.add_argument(
+        "--max_images",
+        type=_count(1),
+        default=500,
+        metavar="N",
+        help="how many are encoded again at most, about, evenly spread (default: %(default)s)",
+    )
+    _add_staging_flags(parser)
+    _add_common_flags(parser).add_argument(
+        "--json", action="store_true", help="what was found, as JSON on standard output"
+    )
+
+
 _Group = argparse._ArgumentGroup  # noqa: SLF001  # argparse has no public name for it.
 
 
@@ -571,7 +648,7 @@ def _add_no_wait(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_common_flags(parser: argparse.ArgumentParser) -> None:
+def _add_common_flags(parser: argparse.ArgumentParser) -> _Group:
     talk = parser.add_argument_group("what is said")
     talk.add_argument(
         "--quiet", action="store_true", help="no progress, summary or notes; errors only"
@@ -579,6 +656,7 @@ def _add_common_flags(parser: argparse.ArgumentParser) -> None:
     talk.add_argument(
         "--debug", action="store_true", help="Beam's log lines, and the traceback of an error"
     )
+    return talk
 
 
 def _dataset(name: str) -> str:

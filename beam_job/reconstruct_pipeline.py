@@ -12,7 +12,7 @@ import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_job import publishing, run_directory
-from beam_job.datasets import Dataset, cut_shards
+from beam_job.datasets import Dataset, counts_in_words, cut_shards
 from beam_job.decoded_sample import one_in
 from beam_job.logs import worker_processes_held_back
 from beam_job.options import ReconstructOptions, beam_options
@@ -134,14 +134,11 @@ def _original_shards(dataset: Dataset, compressed: CompleteRun) -> dict[ShardKey
     """The originals cut as the run was; raises InputError where their counts differ."""
     if dataset.rows != compressed.staged:
         raise InputError(
-            f"--originals holds {_counts(dataset.rows)}, and the run in {compressed.folder} was "
-            f"made of {_counts(compressed.staged)}: give the images that it was made of"
+            f"--originals holds {counts_in_words(dataset.rows)}, and the run in "
+            f"{compressed.folder} was made of {counts_in_words(compressed.staged)}: give the "
+            "images that it was made of"
         )
     return {shard.key: shard for shard in cut_shards(dataset, compressed.shard_size)}
-
-
-def _counts(rows: Mapping[str, int]) -> str:
-    return " and ".join(f"{count:,} images of split {split}" for split, count in rows.items())
 
 
 def _latent_shards(

@@ -1,0 +1,267 @@
+"""What `verify` says of runs that are whole and of altered ones; on Beam's local runner."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_job.__main__ import run
+from tests.conftest import compress
+
+FILE = "latents/split=all/part-00000-of-00003.parquet"
+Spoil = Callable[[Path], None]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 40 images, and a run of them in three shards."""
+    folder = tmp_path_factory.mktemp("whole")
+    images = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    np.save(folder / "images.npy", images)
+    flags = [f"--input={folder}/images.npy", f"--output={folder}/run", "--shard_size=16"]
+    assert compress(*flags, "--quiet") == 0
+    return folder
+
+
+@pytest.fixture
+def spoilt(whole: Path, tmp_path: Path) -> Path:
+    """A copy of the run, to be spoilt."""
+    return Path(shutil.copytree(whole / "run", tmp_path / "run"))
+
+
+def verify(folder: Path, *flags: str) -> int:
+    return run(["verify", f"--input={folder}", *flags])
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        ["--latent_dtype=float32"],
+        ["--latent_dtype=float16"],
+        ["--latent_dtype=int8", "--latent_bits=5"],
+        ["--engine=tensorflow"],
+    ],
+    ids=" ".join,
+)
+def test_a_run_is_whole_however_its_latents_are_stored(whole, stored, tmp_path, capsys):
+    flags = [f"--input={whole}/images.npy", f"--output={tmp_path}/run", *stored]
+    assert compress(*flags, "--quiet") == 0
+    again = [f"--against={whole}/images.npy", "--max_images=40", "--json"]
+    assert verify(tmp_path / "run", *again) == 0
+    found = json.loads(capsys.readouterr().out)
+    paths = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert found["bytes"] == sum(path.stat().st_size for path in paths if path.stem != "manifest")
+    assert (found["whole"], found["files"], found["compared"]) == (True, len(paths) - 1, 40)
+    assert (found["images"], found["problems"]) == ({"all": 40}, [])
+
+
+def test_a_run_with_rejects_is_whole(tmp_path, capsys):
+    from PIL import Image
+
+    cells = []
+    for number in range(6):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(np.full((28, 28), number, np.uint8)).save(path)
+        cells.append({"bytes": b"none" if number in (2, 5) else path.read_bytes(), "path": None})
+    pq.write_table(pa.table({"image": cells}), tmp_path / "images.parquet")
+    flags = [f"--input={tmp_path}/images.parquet", f"--output={tmp_path}/run", "--max_rejects=2"]
+    assert compress(*flags, "--quiet") == 0
+    assert verify(tmp_path / "run", f"--against={tmp_path}/images.parquet", "--max_images=9") == 0
+    assert "4 images of all; 4 encoded again" in capsys.readouterr().out
+    assert verify(tmp_path / "run", "--quiet") == 0
+    assert capsys.readouterr().out == ""
+
+
+def rewrite(change: Callable[[pa.Table], pa.Table]) -> Spoil:
+    """Alters a file of latents, and makes the manifest name it as it now is."""
+
+    def spoil(folder: Path) -> None:
+        with pq.ParquetFile(folder / FILE) as file:
+            table, metadata = file.read(), file.metadata.metadata
+        altered = change(table)
+        kept = {b"emnist_latents": metadata[b"emnist_latents"]}
+        with pq.ParquetWriter(folder / FILE, altered.schema) as writer:
+            writer.write_table(altered)
+            writer.add_key_value_metadata(kept)
+        list_again(folder, FILE)
+
+    return spoil
+
+
+def list_again(folder: Path, path: str) -> None:
+    content = (folder / path).read_bytes()
+    change_manifest(
+        lambda manifest: [
+            file.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+            for file in manifest["files"]
+            if file["path"] == path
+        ]
+    )(folder)
+
+
+def change_manifest(change: Callable[[dict[str, Any]], Any]) -> Spoil:
+    def spoil(folder: Path) -> None:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        change(manifest)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return spoil
+
+
+def change_sizes(folder: Path) -> None:
+    sizes = json.loads((folder / "sizes.json").read_text())
+    sizes["total"]["latent_bytes"] += 1
+    (folder / "sizes.json").write_text(json.dumps(sizes))
+    list_again(folder, "sizes.json")
+
+
+def flip_a_bit(folder: Path) -> None:
+    content = bytearray((folder / FILE).read_bytes())
+    content[100] ^= 1
+    (folder / FILE).write_bytes(content)
+
+
+def with_latents(table: pa.Table, values: np.ndarray) -> pa.Table:
+    kind = table.schema.field("latent").type
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=kind)
+    return table.set_column(3, table.schema.field("latent"), lists)
+
+
+def latents_of(table: pa.Table) -> np.ndarray:
+    return np.stack(table.column("latent").to_pylist()).astype(np.float32)
+
+
+def not_finite(table: pa.Table) -> pa.Table:
+    values = latents_of(table)
+    values[5, 3] = np.nan
+    return with_latents(table, values)
+
+
+def image_ids(values: list[int]) -> Callable[[pa.Table], pa.Table]:
+    return lambda table: table.set_column(0, table.schema.field(0), pa.array(values))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda run: (run / FILE).unlink(), f"{FILE} is gone"),
+        (flip_a_bit, f"{FILE} has another SHA-256"),
+        (lambda run: (run / FILE).write_bytes(b""), f"{FILE} has 0 bytes, and the manifest says"),
+        (lambda run: (run / "report.html").unlink(), "report.html is gone"),
+        (
+            lambda run: shutil.copy(run / FILE, run / "latents/split=all/more.parquet"),
+            "latents/split=all/more.parquet is not in the manifest",
+        ),
+        (rewrite(not_finite), "has a latent that is not finite, for image_id 5"),
+        (rewrite(lambda table: table.slice(0, 15)), "has 15 rows, and the manifest says 16"),
+        (
+            rewrite(lambda table: table.drop_columns("character")),
+            "has other columns than the manifest promises",
+        ),
+        (
+            rewrite(image_ids([*range(7), 6, *range(8, 16)])),
+            "has image_id 6 behind 6",
+        ),
+        (
+            rewrite(image_ids([*range(15), 16])),
+            "goes from image_id 0 to 16, and the manifest says from 0 to 15",
+        ),
+        (
+            rewrite(image_ids([*range(15), 16])),
+            "begins with image_id 16, and the file before it ends with 16",
+        ),
+        (
+            rewrite(lambda table: table.set_column(2, table.schema.field(2), pa.array(["x"] * 16))),
+            "names other characters for its labels",
+        ),
+        (change_sizes, "sizes.json says 5121 for total.latent_bytes: it is 5120"),
+        (
+            change_manifest(lambda manifest: manifest["dataset"].update(name="other")),
+            "says otherwise than the manifest what it was made of",
+        ),
+        (
+            change_manifest(lambda manifest: manifest["dataset"]["splits"]["all"].update(read=39)),
+            "manifest.json says 39 for split all, read: there are 40",
+        ),
+        (
+            change_manifest(lambda manifest: manifest["files"].append(manifest["files"][0])),
+            "lists latents/split=all/part-00000-of-00003.parquet 2 times",
+        ),
+        (
+            change_manifest(
+                lambda manifest: manifest["files"].append(
+                    {"path": "../../etc/passwd", "bytes": 1, "sha256": ""}
+                )
+            ),
+            "../../etc/passwd lies outside of the run directory",
+        ),
+        (
+            change_manifest(lambda manifest: manifest.pop("characters")),
+            "manifest.json is not what compress writes",
+        ),
+        (
+            change_manifest(lambda manifest: manifest["dataset"].pop("sources")),
+            "manifest.json is not what compress writes (KeyError: 'sources')",
+        ),
+    ],
+)
+def test_what_was_altered_is_named(spoilt: Path, spoil: Spoil, said: str, capsys):
+    spoil(spoilt)
+    assert verify(spoilt) in (1, 2)
+    told = capsys.readouterr()
+    assert said in told.out + told.err
+    assert "is whole" not in told.out
+
+
+def count_parquet_bytes(folder: Path) -> None:
+    """Makes sizes.json say how large the files of latents now are."""
+    total = sum(path.stat().st_size for path in folder.glob("latents/**/*.parquet"))
+    sizes = json.loads((folder / "sizes.json").read_text())
+    for part in (sizes["total"], sizes["splits"]["all"]):
+        part["parquet_bytes"] = total
+        part["parquet_mb"] = total / 1024**2
+        part["uint8_to_parquet"] = round(part["uint8_bytes"] / total, 4)
+        part["source_to_parquet"] = round(part["source_bytes"] / total, 4)
+    (folder / "sizes.json").write_text(json.dumps(sizes))
+    list_again(folder, "sizes.json")
+
+
+def test_latents_that_the_encoder_does_not_give_are_found(spoilt: Path, whole: Path, capsys):
+    def raised(table: pa.Table) -> pa.Table:
+        values = latents_of(table)
+        values[9, 0] += 0.1
+        return with_latents(table, values)
+
+    rewrite(raised)(spoilt)
+    count_parquet_bytes(spoilt)
+    assert verify(spoilt) == 0  # Nothing else tells it.
+    assert verify(spoilt, f"--against={whole}/images.npy", "--max_images=40", "--json") == 1
+    (problem,) = json.loads(capsys.readouterr().out.partition("\n")[2])["problems"]
+    assert problem == {
+        "path": FILE,
+        "problem": "has other latents than the encoder gives for image_id 9",
+    }
+
+
+def test_other_images_are_told_from_those_of_the_run(whole: Path, tmp_path: Path, capsys):
+    images = np.load(whole / "images.npy")
+    images[20] = 255 - images[20]
+    np.save(tmp_path / "other.npy", images)
+    against = f"--against={tmp_path}/other.npy"
+    assert verify(whole / "run", against, "--max_images=40") == 1
+    assert "has other latents than the encoder gives for image_id 20" in capsys.readouterr().out
+    np.save(tmp_path / "other.npy", images[:30])
+    assert verify(whole / "run", against) == 2
+    assert "--against holds 30 images of split all" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_run_is_wrong_input(tmp_path: Path, capsys):
+    assert verify(tmp_path) == 2
+    assert "has no manifest.json, so there is no complete run" in capsys.readouterr().err
