@@ -45,9 +45,12 @@ def _is_for_a_person(record: logging.LogRecord) -> bool:
 
 
 def _tell_unless_hung_up(thread: threading.ExceptHookArgs) -> None:
-    """Drops the tracebacks of Beam's worker threads whose runner hangs up at the end of its job."""
-    code = getattr(thread.exc_value, "code", None)
-    if not (callable(code) and getattr(code(), "name", None) == "CANCELLED"):
+    """Drops the tracebacks of Beam's worker threads that lose their stream from the runner.
+
+    Runners hang up at the end of a job in ways of their own: Flink cancels (CANCELLED), Prism
+    forgets the worker first where a job fails (UNKNOWN). What became of the job, the runner says.
+    """
+    if not callable(getattr(thread.exc_value, "code", None)):  # Any of gRPC's errors has one.
         threading.__excepthook__(thread)
 
 
