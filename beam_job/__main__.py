@@ -35,8 +35,9 @@ def run(argv: list[str]) -> int:
         return _run(argv)
     except options.UsageError as error:
         caught, status, line = error, 2, str(error)
-    except KeyboardInterrupt:
-        print("interrupted; nothing was published", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        line = "; ".join(["interrupted", "nothing was published", *map(str, interrupt.args)])
+        print(line, file=sys.stderr)
         return 130
     except Exception as error:  # noqa: BLE001  # The last line of defence: told in one line.
         caught, (status, line) = error, _told(error)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any
@@ -39,10 +38,11 @@ class Run:
 
     staged: images that there should be, by split. model: what identifies the encoder.
     decoder_engine: what decodes for the report, as load_decoder has it. model_path: where workers
-    find the model; None for the one that comes with the package.
+    find the model; None for the one that comes with the package. created: when the run began.
     """
 
     attempt: Attempt
+    created: str
     dataset: str
     fingerprint: str | None
     sources: tuple[Source, ...]
@@ -97,9 +97,14 @@ def complete(
     for name, content in documents.items():
         facts[name] = write_bytes(publishing.child(run.attempt.folder, name), content)
         manifest["files"].append({"path": name, **facts[name]._asdict()})
-    if run.flags["overwrite"]:
-        publishing.remove_other_attempts(run.attempt)
-    publishing.publish(run.attempt, facts, MANIFEST, _json(manifest), owned=("latents", "rejects"))
+    publishing.publish(
+        run.attempt,
+        facts,
+        MANIFEST,
+        _json(manifest),
+        owned=("latents", "rejects"),
+        overwrite=run.flags["overwrite"],
+    )
 
 
 def _shown(run: Run, report: Mapping[str, Any], sample: Sample) -> Shown | None:
@@ -111,15 +116,11 @@ def _shown(run: Run, report: Mapping[str, Any], sample: Sample) -> Shown | None:
 
 
 def _is_published(run: Run) -> bool:
-    """Whether a runner does again what had been done; InputError if another run was faster."""
-    if run.flags["overwrite"] or not is_run(run.attempt.output):
+    """Whether a runner does again what had been done."""
+    if not is_run(run.attempt.output):
         return False
-    if read_json(run.attempt.output, MANIFEST).get("run_id") == run.attempt.run_id:
-        return True
-    raise InputError(
-        f"--output={run.attempt.output} was filled by another run while this one worked, and that "
-        "one stays: give another folder, or --overwrite"
-    )
+    there = read_json(run.attempt.output, MANIFEST)
+    return bool(there.get("run_id") == run.attempt.run_id)
 
 
 def check_counts(staged: Mapping[str, int], sizes: Mapping[str, Sizes]) -> None:
@@ -180,7 +181,7 @@ def _manifest(
         "format": FORMAT,
         "format_version": 1,
         "run_id": run.attempt.run_id,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": run.created,
         "warnings": list(run.warnings),
         "dataset": {
             "name": run.dataset,

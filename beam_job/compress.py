@@ -35,7 +35,7 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
     quantization = _quantization(model, options)
     wanted = engine_for(runner, options.engine, options.precision)
     engine = choose_engine(model, wanted, options.precision)
-    run_directory.check_output(options.output, overwrite=options.overwrite)
+    run_directory.check_output(options.output, overwrite=options.overwrite, resume=options.resume)
     dataset = known_dataset(options)
     if options.plan:
         print(_plan(options, dataset, model, engine, runner.name))

@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_job import publishing
+from beam_job import publishing, resume
 from beam_job.completion import Run, complete
-from beam_job.datasets import Source, cut_shards
+from beam_job.datasets import Dataset, Source, cut_shards
 from beam_job.decoded_sample import Sample, one_in
+from beam_job.kept_shards import ReadKept
 from beam_job.logs import worker_processes_held_back
 from beam_job.model_facts import STORED_DTYPES, latents_metadata, model_facts
 from beam_job.options import CompressOptions, beam_options, without_secrets
@@ -53,6 +54,8 @@ CANNOT_DECODE = (
 SAMPLE_IMAGES = 500
 """About how many images the report's quality is measured on; `reconstruct` measures all."""
 
+_DECIDING_FLAGS = ("batch_size", "orientation", "shard_size")
+
 REPORT_IMPORTS = ("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2")
 """What takes longest to import of what the report is drawn with."""
 
@@ -76,10 +79,16 @@ def run(
         load_decoder(model, decodes)
     attempt = publishing.begin(options.output, "--output")
     try:
-        dataset = with_gzips_staged(open_dataset(options), attempt.folder)
+        dataset = open_dataset(options)
+        job = _job(options, dataset, facts)
+        if options.resume:
+            attempt = resume.taken_over(attempt, job, strictly=True)
+        created = resume.begun(attempt, job)
+        dataset = with_gzips_staged(dataset, attempt.folder)
         shards = cut_shards(dataset, options.shard_size)
         planned = Run(
             attempt=attempt,
+            created=created,
             dataset=dataset.name,
             fingerprint=dataset.fingerprint,
             sources=dataset.sources,
@@ -97,10 +106,26 @@ def run(
             submit(build_pipeline(options, pipeline_options, planned, shards))
             return
         _run_pipeline(options, pipeline_options, planned, shards)
-    except BaseException:
-        publishing.abandon(attempt)
-        raise
+    except BaseException as error:
+        raise resume.leave(attempt, error) from error
     publishing.abandon(attempt)
+
+
+def _job(options: CompressOptions, dataset: Dataset, model: dict[str, Any]) -> dict[str, Any]:
+    """What decides the content of a run's files."""
+    return resume.job_of(
+        {
+            "dataset": {
+                "name": dataset.name,
+                "fingerprint": dataset.fingerprint,
+                "images": dataset.rows,
+                "sources": [source._asdict() for source in dataset.sources],
+                "characters": dataset.characters,
+            },
+            "model": model,
+            "flags": {name: getattr(options, name) for name in _DECIDING_FLAGS},
+        }
+    )
 
 
 def _run_pipeline(
@@ -129,14 +154,24 @@ def build_pipeline(
     progress_path: str | None = None,
 ) -> beam.Pipeline:
     """The graph. progress_path: where to note images done, on this machine; None for nowhere."""
+    every = -(-sum(planned.staged.values()) // SAMPLE_IMAGES)
     try:
         pipeline = beam.Pipeline(options=pipeline_options)
     except ValueError as error:  # Beam's own check of what a runner needs.
         raise InputError(f"the runner needs other flags: {error}") from error
-    batches, rejects = (
-        pipeline
-        | "Shards" >> beam.Create(list(shards), reshuffle=False)
-        | "ReadImages" >> ReadImages(options.batch_size, options.max_rejects)
+    kept = resume.kept_shards(planned.attempt, shards) if options.resume else []
+    done = None
+    if kept:
+        done = (
+            pipeline
+            | "KeptShards" >> beam.Create(kept, reshuffle=False)
+            | "ReadKept" >> ReadKept(options.batch_size, every, planned.model)
+        )
+    finished = {shard.key for shard, _, _ in kept}
+    left = [shard for shard in shards if shard.key not in finished]
+    to_read = pipeline | "Shards" >> beam.Create(left, reshuffle=False)
+    batches, rejects = _with_kept(to_read, done, ReadKept.AGAIN) | "ReadImages" >> ReadImages(
+        options.batch_size, options.max_rejects
     )
     images = (
         batches
@@ -154,17 +189,21 @@ def build_pipeline(
     files = latents | "WriteLatents" >> WriteLatents(
         planned.attempt.folder, planned.characters, latents_metadata(planned.dataset, planned.model)
     )
+    if done is not None and progress_path is not None:
+        _ = done[ReadKept.FILES] | "ShowKept" >> beam.Map(_note_kept, progress_path)
     sizes = (
         (
             batches | "CountRead" >> beam.Map(sizes_read),
             images | "CountPrepared" >> beam.Map(sizes_prepared),
             latents | "CountEncoded" >> beam.Map(sizes_encoded),
             files | "CountWritten" >> beam.Map(sizes_written),
+            *(() if done is None else (done[ReadKept.SIZES],)),
         )
         | "AllCounts" >> beam.Flatten()
         | "ByteCounts" >> beam.CombinePerKey(ByteCounts())
     )
-    every = -(-sum(planned.staged.values()) // SAMPLE_IMAGES)
+    images_shown = batches | "SampleImages" >> beam.FlatMap(_sampled, every)
+    latents_shown = latents | "SampleLatents" >> beam.FlatMap(_sampled, every)
     checksums = (
         pipeline
         | "SourceFiles" >> beam.Create([source.path for source in _unread_sources(planned)])
@@ -176,15 +215,20 @@ def build_pipeline(
         | "CompleteRun"
         >> beam.ParDo(
             _CompleteRun(),
-            beam.pvalue.AsList(files),
+            beam.pvalue.AsList(_with_kept(files, done, ReadKept.FILES)),
             beam.pvalue.AsDict(sizes),
-            beam.pvalue.AsList(rejects),
+            beam.pvalue.AsList(_with_kept(rejects, done, ReadKept.REJECTS)),
             beam.pvalue.AsDict(checksums),
-            beam.pvalue.AsList(batches | "SampleImages" >> beam.FlatMap(_sampled, every)),
-            beam.pvalue.AsList(latents | "SampleLatents" >> beam.FlatMap(_sampled, every)),
+            beam.pvalue.AsList(_with_kept(images_shown, done, ReadKept.IMAGES)),
+            beam.pvalue.AsList(_with_kept(latents_shown, done, ReadKept.LATENTS)),
         )
     )
     return pipeline
+
+
+def _with_kept(made: Any, done: Any, tag: str) -> Any:
+    """A PCollection of this run's together with its like of the shards that were kept, if any."""
+    return made if done is None else (made, done[tag]) | f"WithKept_{tag}" >> beam.Flatten()
 
 
 def _encoder_handler(name: str | None, facts: dict[str, Any]) -> EncoderHandler:
@@ -205,6 +249,10 @@ def _sampled(batch: _Batch, every: int) -> Iterator[_Batch]:
 
 def _note_progress(batch: LatentBatch, path: str) -> None:
     tick(path, batch.rows)
+
+
+def _note_kept(file: ShardFile, path: str) -> None:
+    tick(path, file.rows)
 
 
 def _unread_sources(planned: Run) -> Iterable[Source]:

@@ -127,9 +127,7 @@ def run(options: EvaluateOptions) -> int:
             **_what(dataset, model, subject),
             **evaluate(subject, quiet=options.quiet),
         }
-        if options.overwrite:
-            publishing.remove_other_attempts(attempt)
-        _publish(attempt, evaluation)
+        _publish(attempt, evaluation, overwrite=options.overwrite)
     finally:
         publishing.abandon(attempt)
     if not options.quiet:
@@ -353,7 +351,7 @@ def _features(subject: Subject, pca: "PCA") -> dict[str, Features]:
     }
 
 
-def _publish(attempt: Attempt, evaluation: dict[str, Any]) -> None:
+def _publish(attempt: Attempt, evaluation: dict[str, Any], *, overwrite: bool) -> None:
     """Writes what people and other programs read, and evaluation.json last."""
     groups = named_groups(evaluation)
     pictures = {name: rate_distortion_svg(curves(group)) for name, group in groups.items()}
@@ -370,7 +368,9 @@ def _publish(attempt: Attempt, evaluation: dict[str, Any]) -> None:
         for name, content in documents.items()
     }
     evaluation["files"] = [{"path": name, **fact._asdict()} for name, fact in facts.items()]
-    publishing.publish(attempt, facts, EVALUATION, _json(evaluation), owned=(RESULTS,))
+    publishing.publish(
+        attempt, facts, EVALUATION, _json(evaluation), owned=(RESULTS,), overwrite=overwrite
+    )
 
 
 def _json(value: Any) -> bytes:

@@ -286,14 +286,20 @@ def is_checkpoint(content: bytes) -> bool:
         return False
 
 
-def read_checkpoint(content: bytes, settings: Settings, fingerprint: str) -> Progress | None:
-    """Where the fit of a checkpoint stands; None if it is of other settings or images."""
+class Checkpoint(NamedTuple):
+    """Where a fit stands, and of what it is, as checkpoint_bytes was told."""
+
+    progress: Progress
+    settings: dict[str, Any]
+    fingerprint: str
+
+
+def read_checkpoint(content: bytes) -> Checkpoint:
+    """What the bytes of a whole checkpoint hold."""
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         described = json.loads(str(arrays["described"]))
-        if (described["settings"], described["fingerprint"]) != (asdict(settings), fingerprint):
-            return None
         progress = Progress([Epoch(**epoch) for epoch in described["history"]])
         for kind in ("weights", "optimizer", "best"):
             count = sum(name.startswith(f"{kind}/") for name in arrays.files)
             setattr(progress, kind, [arrays[f"{kind}/{position}"] for position in range(count)])
-    return progress
+    return Checkpoint(progress, described["settings"], described["fingerprint"])

@@ -74,6 +74,7 @@ class CompressOptions(ImageOptions):
     shard_size: int
     max_rejects: int
     overwrite: bool
+    resume: bool
     plan: bool
     no_wait: bool
 
@@ -87,6 +88,7 @@ class StageOptions:
     archive_url: str
     shard_size: int
     batch_size: int
+    resume: bool
     quiet: bool
     debug: bool
 
@@ -96,6 +98,7 @@ class TrainOptions(ImageOptions):
     """What `train` was told."""
 
     output: str
+    resume: bool
     initial_model: str | None
     epochs: int
     batch_size: int
@@ -288,7 +291,7 @@ def _command_parser() -> argparse.ArgumentParser:
         help="fit encoder and decoder to a dataset",
         description="Fits encoder and decoder to a dataset, and writes a model directory for "
         "--model. The test split is held out where there is a train split beside it, else every "
-        "tenth image. The same command goes on with a training that was interrupted.",
+        "tenth image.",
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
@@ -324,6 +327,7 @@ def _command_parser() -> argparse.ArgumentParser:
     staging = _add_staging_flags(stage)
     _add_shard_size(staging)
     _add_batch_size(staging, "images a row group of staged Parquet")
+    _add_resume(staging, "a staging")
     _add_common_flags(stage)
     return parser
 
@@ -353,6 +357,7 @@ def _add_compress_flags(parser: argparse.ArgumentParser) -> None:
     )
     result = parser.add_argument_group("what comes out")
     _add_output(result, "the run directory to write (required)", "a run")
+    _add_resume(result, "a run")
     result.add_argument(
         "--plan",
         action="store_true",
@@ -440,11 +445,13 @@ def _add_reconstruct_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_train_flags(parser: argparse.ArgumentParser) -> None:
     _add_image_flags(parser.add_argument_group("what to train on (one of --dataset and --input)"))
+    result = parser.add_argument_group("what comes out")
     _add_output(
-        parser.add_argument_group("what comes out"),
+        result,
         "the model directory to write (required)",
-        "a model, or a training with other flags that was interrupted,",
+        "a model, or a training that was interrupted,",
     )
+    _add_resume(result, "a training")
     how = parser.add_argument_group("how")
     how.add_argument(
         "--initial_model",
@@ -596,6 +603,15 @@ def _add_output(group: _Group, what: str, replaced: str) -> None:
     group.add_argument("--output", type=_folder, required=True, metavar="DIR", help=what)
     group.add_argument(
         "--overwrite", action="store_true", help=f"replace {replaced} that is in --output, whole"
+    )
+
+
+def _add_resume(group: _Group, what: str) -> None:
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help=f"go on with {what} of the same flags that was interrupted, if there is one; one of "
+        "other flags is refused, by name of what differs",
     )
 
 

@@ -15,9 +15,12 @@ from apache_beam.runners.runner import PipelineState
 
 from beam_job.logs import printed_tracebacks_held_back
 from beam_job.options import LOCAL_RUNNER
-from transforms.errors import InputError, JobError, RunError
+from transforms.errors import FilledError, InputError, JobError, RunError
 
-_RAISED_BY_US = re.compile(r"^(?:transforms\.errors\.)?(InputError|RunError): (.*)$", re.MULTILINE)
+_OURS: dict[str, type[JobError]] = {
+    error.__name__: error for error in (FilledError, InputError, RunError)
+}
+_RAISED_BY_US = re.compile(rf"^(?:transforms\.errors\.)?({'|'.join(_OURS)}): (.*)$", re.MULTILINE)
 _WHERE = re.compile(r" \[while running .*\Z", re.DOTALL)
 _LOCAL_RUNNERS = (LOCAL_RUNNER.lower(), "directrunner", "direct", "switchingdirectrunner")
 
@@ -89,7 +92,7 @@ def _job_error(error: Exception, options: PipelineOptions) -> JobError:
     found = _RAISED_BY_US.findall(str(error))
     if found:
         kind, message = found[-1]
-        return {"InputError": InputError, "RunError": RunError}[kind](_WHERE.sub("", message))
+        return _OURS[kind](_WHERE.sub("", message))
     portable = options.view_as(PortableOptions)
     if "java.net.ConnectException" in str(error) and portable.environment_type == "EXTERNAL":
         return RunError(

@@ -7,7 +7,7 @@ from beam_job.inputs import check_file_system
 from beam_job.options import EvaluateOptions, TrainOptions
 from beam_job.stage import known_dataset
 from transforms.errors import InputError
-from transforms.files import list_files
+from transforms.files import exists
 from transforms.model_directory import CARD_FILE, find_model
 
 CHECKPOINT_FILE = "checkpoint.npz"
@@ -25,9 +25,23 @@ def check_training(options: TrainOptions) -> None:
         check_file_system(flag, getattr(options, flag))
     if options.initial_model is not None:
         find_model(options.initial_model)
-    if not list_files(publishing.child(options.output, CHECKPOINT_FILE)):
-        publishing.check_output(options.output, CARD_FILE, "model", overwrite=options.overwrite)
+    check_training_output(options.output, overwrite=options.overwrite, resume=options.resume)
     known_dataset(options)
+
+
+def check_training_output(output: str, *, overwrite: bool, resume: bool) -> None:
+    """Raises InputError unless a model may be written there.
+
+    resume: a training that was interrupted may be there, to go on with.
+    """
+    unfinished = exists(publishing.child(output, CHECKPOINT_FILE))
+    if not unfinished or exists(publishing.child(output, CARD_FILE)):
+        publishing.check_output(output, CARD_FILE, "model", overwrite=overwrite)
+    elif not resume and not overwrite:
+        raise InputError(
+            f"--output={output} holds an unfinished training: --resume goes on with it, "
+            "--overwrite starts anew"
+        )
 
 
 def check_evaluation(options: EvaluateOptions) -> None:

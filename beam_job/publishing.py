@@ -3,16 +3,25 @@
 The folder `_incomplete-ID` lies inside the output, so that it is on the same file system. Files are
 moved from there, and the sealing file (`manifest.json`, `dataset.json`) comes last: the output is
 complete if, and only if, that file is there. Doing it again after a failure half-way ends the same.
+
+Who writes an attempt holds its folder by a lock, on this machine, so that nobody takes it for one
+that was left. Object stores have no locks: there an attempt is nobody's.
 """
 
+import fcntl
+import os
+import random
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from transforms.errors import InputError
+from transforms.errors import FilledError, InputError, RunError
 from transforms.files import (
     FileFacts,
+    exists,
     is_file_system_error,
     is_local,
     join_path,
@@ -28,6 +37,15 @@ from transforms.files import (
 ATTEMPT_PREFIX = "_incomplete-"
 BEGUN = "begun"
 """What an attempt writes first, in an object store."""
+PUBLISHING = "publishing"
+"""What an attempt writes when it is about to publish: one at a time may."""
+
+_TRIES = 40
+_LONGEST_PAUSE = 10.0
+"""Between two tries to be the only one that publishes, in seconds; together about five minutes."""
+
+_held: dict[str, int] = {}
+"""The folders of attempts that this process holds, each by a file descriptor."""
 
 
 class Attempt(NamedTuple):
@@ -77,9 +95,9 @@ def check_output(output: str, seal: str, kind: str, *, overwrite: bool) -> None:
 
 
 def check_not_filled(attempt: Attempt, seal: str, *, overwrite: bool) -> None:
-    """Raises InputError if another attempt was faster, and is not to be replaced."""
-    if not overwrite and list_files(child(attempt.output, seal)):
-        raise InputError(
+    """Raises FilledError if another attempt was faster, and is not to be replaced."""
+    if not overwrite and exists(child(attempt.output, seal)):
+        raise FilledError(
             f"--output={attempt.output} was filled by another command while this one worked, and "
             "that one stays: give another folder, or --overwrite"
         )
@@ -101,7 +119,63 @@ def begin(output: str, flag: str) -> Attempt:
         raise InputError(
             f"{flag}={output} cannot be written ({reason}): give a folder that can"
         ) from error
-    return Attempt(folder, output, made)
+    attempt = Attempt(folder, output, made)
+    if not hold(attempt):
+        raise InputError(
+            f"{flag}={output}: another command removed what this one began: run it again"
+        )
+    return attempt
+
+
+def hold(attempt: Attempt) -> bool:
+    """Takes an attempt for this process's own; whether no other process has it.
+
+    True in an object store, where nobody can tell.
+    """
+    if not is_local(attempt.folder) or attempt.folder in _held:
+        return True
+    try:
+        descriptor = os.open(attempt.folder, os.O_RDONLY)
+    except OSError:  # Somebody has removed it.
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return False
+    _held[attempt.folder] = descriptor
+    return True
+
+
+def release(attempt: Attempt) -> None:
+    """Leaves an attempt as it is, for another process to take."""
+    if attempt.folder in _held:
+        os.close(_held.pop(attempt.folder))
+
+
+def is_left(attempt: Attempt) -> bool:
+    """Whether no process holds an attempt; False in an object store, where nobody can tell."""
+    if not is_local(attempt.folder) or attempt.folder in _held or not hold(attempt):
+        return False
+    release(attempt)
+    return True
+
+
+def other_attempts(attempt: Attempt) -> list[Attempt]:
+    """What other commands began in the same output and have not finished, at work or not."""
+    own = attempt.folder
+    return [other for other in all_attempts(attempt.output) if other.folder != own]
+
+
+def all_attempts(output: str) -> list[Attempt]:
+    """What was begun in an output and has not been finished; in a store, what can be seen of it."""
+    if is_local(output):
+        found = [str(path) for path in sorted(Path(output).glob(f"{ATTEMPT_PREFIX}*"))]
+    else:
+        top = child(output, ATTEMPT_PREFIX)
+        paths = list_files(f"{top}*/**")
+        found = sorted({top + path.removeprefix(top).partition("/")[0] for path in paths})
+    return [Attempt(folder, output) for folder in found]
 
 
 def _missing_folders(output: Path) -> tuple[str, ...]:
@@ -115,13 +189,63 @@ def publish(
     seal: str,
     content: bytes,
     owned: Sequence[str],
+    *,
+    overwrite: bool,
 ) -> None:
     """Moves the files from the attempt into the output, and seals it.
 
     files: by their paths below both. owned: the folders of the output that belong to this kind of
     run; what an earlier run left in them, and its seal, goes first: no run leaves a part of
-    another behind.
+    another behind. Of several attempts one publishes at a time. Raises FilledError where another
+    was faster, unless it is to be overwritten.
     """
+    with _alone(attempt):
+        check_not_filled(attempt, seal, overwrite=overwrite)
+        _remove_left_attempts(attempt, overwrite=overwrite)
+        _publish(attempt, files, seal, content, owned)
+    remove(attempt.folder)
+    release(attempt)
+
+
+@contextmanager
+def _alone(attempt: Attempt) -> Iterator[None]:
+    """Waits until no other attempt publishes into the same output.
+
+    Each says that it is about to, and then looks whether others do: of two that begin at once one
+    at least sees the other. Who does takes its word back and tries again after a random time.
+    """
+    claim = child(attempt.folder, PUBLISHING)
+    for number in range(_TRIES):
+        write_bytes(claim, b"publishing")
+        others = _others_publishing(attempt)
+        if not others:
+            break
+        remove(claim)
+        time.sleep(random.uniform(0.5, 1) * min(_LONGEST_PAUSE, 0.05 * 2**number))  # noqa: S311
+    else:
+        raise RunError(
+            f"{others[0]} says that another command is publishing to {attempt.output}: wait for "
+            "it, or remove that file where the command was killed"
+        )
+    try:
+        yield
+    finally:
+        remove(claim)
+
+
+def _others_publishing(attempt: Attempt) -> list[str]:
+    others = [other for other in other_attempts(attempt) if not is_left(other)]
+    claims = [child(other.folder, PUBLISHING) for other in others]
+    return [claim for claim in claims if exists(claim)]
+
+
+def _publish(
+    attempt: Attempt,
+    files: Mapping[str, FileFacts],
+    seal: str,
+    content: bytes,
+    owned: Sequence[str],
+) -> None:
     output = attempt.output
     kept = {child(output, name) for name in files}
     remove(child(output, seal))
@@ -137,17 +261,13 @@ def publish(
     for folder in owned:
         remove_empty_folders(child(output, folder))
     write_bytes(child(output, seal), content)
-    remove(attempt.folder)
 
 
-def remove_other_attempts(attempt: Attempt) -> None:
-    """Removes what runs that were killed left in the output."""
-    found = list_files(child(attempt.output, f"{ATTEMPT_PREFIX}*/**"))
-    remove_all([path for path in found if not path.startswith(attempt.folder)])
-    if is_local(attempt.output):
-        for folder in Path(attempt.output).glob(f"{ATTEMPT_PREFIX}*"):
-            if folder != Path(attempt.folder):
-                remove(str(folder))
+def _remove_left_attempts(attempt: Attempt, *, overwrite: bool) -> None:
+    """Removes what was killed and left in the output; in a store, if told to, what any began."""
+    for other in other_attempts(attempt):
+        if is_left(other) or (overwrite and not is_local(other.folder)):
+            remove(other.folder)
 
 
 def abandon(attempt: Attempt) -> None:
@@ -155,6 +275,7 @@ def abandon(attempt: Attempt) -> None:
 
     Where a store doesn't let it, that stays, in nobody's way; why it was abandoned is to be told.
     """
+    release(attempt)
     try:
         remove(attempt.folder)
     except Exception as error:

@@ -261,7 +261,6 @@ def _complete(
 ) -> None:
     if _is_published(plan):
         return
-    publishing.check_not_filled(plan.attempt, SEAL, overwrite=plan.overwrite)
     _check_files(plan, files, quality)
     shown = sorted(sample, key=lambda batch: (batch.shard, batch.image_ids[:1].tolist()))
     documents = _sheets(shown)
@@ -283,9 +282,8 @@ def _complete(
     for name, content in documents.items():
         facts[name] = write_bytes(publishing.child(plan.attempt.folder, name), content)
     seal["files"] = {name: fact._asdict() for name, fact in sorted(facts.items())}
-    if plan.overwrite:
-        publishing.remove_other_attempts(plan.attempt)
-    publishing.publish(plan.attempt, facts, SEAL, _json(seal), owned=("images", "sheets"))
+    owned = ("images", "sheets")
+    publishing.publish(plan.attempt, facts, SEAL, _json(seal), owned, overwrite=plan.overwrite)
 
 
 def _is_published(plan: _Plan) -> bool:

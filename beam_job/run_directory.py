@@ -27,8 +27,11 @@ _VERSIONS_OF = ("apache-beam", "keras", "numpy", "pyarrow", "tensorflow")
 _VERSIONS_IF_INSTALLED = ("ai-edge-litert", "ncnn")
 
 
-def check_output(output: str, *, overwrite: bool) -> None:
-    """Raises InputError unless a run may be written to `output`; writes nothing."""
+def check_output(output: str, *, overwrite: bool, resume: bool) -> None:
+    """Raises InputError unless a run may be written to `output`; writes nothing.
+
+    resume: an unfinished run may be there, to go on with.
+    """
     publishing.check_is_folder(output)
     if not list_files(publishing.child(output, "**")):
         return
@@ -36,10 +39,14 @@ def check_output(output: str, *, overwrite: bool) -> None:
     unfinished = list_files(publishing.child(output, f"{publishing.ATTEMPT_PREFIX}*/**"))
     if not complete and not unfinished:
         raise InputError(f"--output={output} holds files that are no run: give another folder")
-    if not overwrite:
-        what = "a run" if complete else "an unfinished run"
+    if complete and not overwrite:
         raise InputError(
-            f"--output={output} holds {what} already: give another folder, or --overwrite"
+            f"--output={output} holds a run already: give another folder, or --overwrite"
+        )
+    if unfinished and not complete and not overwrite and not resume:
+        raise InputError(
+            f"--output={output} holds an unfinished run already: --resume goes on with it, "
+            "--overwrite starts anew"
         )
 
 

@@ -6,13 +6,13 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_job import publishing
+from beam_job import publishing, resume
 from beam_job.datasets import (
     CHARACTERS,
     DATASET_FILE,
@@ -40,16 +40,19 @@ from beam_job.options import (
     StageOptions,
 )
 from beam_job.sample import sample_splits
-from transforms.errors import InputError
-from transforms.files import FileFacts, write_bytes
+from transforms.errors import FilledError, InputError
+from transforms.files import FileFacts, exists, file_facts, write_bytes
 from transforms.images import (
     LABEL_COLUMN,
     NO_LABEL,
     PIXELS,
+    ImageBatch,
     Segment,
     ShardKey,
     upright,
+    with_sha256,
 )
+from transforms.shard_files import ShardFile, ShardNote, note_path
 from transforms.staged import staged_bytes, staged_table
 
 
@@ -83,6 +86,7 @@ def open_dataset(images: ImageOptions) -> Dataset:
         archive_url=images.archive_url,
         shard_size=DEFAULT_SHARD_SIZE,
         batch_size=DEFAULT_BATCH_SIZE,
+        resume=False,
         quiet=images.quiet,
         debug=images.debug,
     )
@@ -97,21 +101,33 @@ def ensure_staged(name: str, options: StageOptions) -> Dataset:
     folder = staged_folder(options.data_dir, name)
     attempt = publishing.begin(folder, "--data_dir")
     try:
+        job = _job(name, options)
+        # All that is kept is compared with the images, so it needs no flag to be kept.
+        attempt = resume.taken_over(attempt, job, strictly=options.resume)
+        resume.begun(attempt, job)
         description = _stage(name, attempt.folder, options)
+        files = {
+            file["path"]: FileFacts(file["bytes"], file["sha256"]) for file in description["files"]
+        }
+        content = json.dumps(description, indent=2).encode()
         # Somebody else may have been faster; then theirs stays.
-        if staged_dataset(options.data_dir, name) is None:
-            files = {
-                file["path"]: FileFacts(file["bytes"], file["sha256"])
-                for file in description["files"]
-            }
-            content = json.dumps(description, indent=2).encode()
-            publishing.publish(attempt, files, DATASET_FILE, content, owned=("images",))
-    finally:
-        publishing.abandon(attempt)
+        with suppress(FilledError):
+            publishing.publish(
+                attempt, files, DATASET_FILE, content, owned=("images",), overwrite=False
+            )
+    except BaseException as error:
+        raise resume.leave(attempt, error) from error
+    publishing.abandon(attempt)
     dataset = staged_dataset(options.data_dir, name)
     if dataset is None:
         raise InputError(f"{folder} was removed while {name} was staged: run it again")
     return dataset
+
+
+def _job(name: str, options: StageOptions) -> dict[str, Any]:
+    """What decides the content of staged files."""
+    flags = {"shard_size": options.shard_size, "batch_size": options.batch_size}
+    return resume.job_of({"dataset": name, "flags": flags})
 
 
 def _stage(name: str, folder: str, options: StageOptions) -> dict[str, Any]:
@@ -193,11 +209,28 @@ class _Writer:
         """images: upright, uint8, 784 bytes each. labels: NO_LABEL where there is none."""
         name = f"images/{key.name}.parquet"
         image_ids = np.arange(first_image_id, first_image_id + key.rows)
-        content = staged_bytes(
-            staged_table(image_ids, labels, images), self.characters, self.batch_size
-        )
-        facts = write_bytes(publishing.child(self.folder, name), content)
+        batch = with_sha256(ImageBatch(key, key.rows, image_ids, labels.astype(np.int16), images))
+        facts = self._kept(name, batch)
+        if facts is None:
+            content = staged_bytes(
+                staged_table(image_ids, labels, images), self.characters, self.batch_size
+            )
+            facts = write_bytes(publishing.child(self.folder, name), content)
+            ends = (first_image_id, first_image_id + key.rows - 1)
+            note = ShardNote(ShardFile(name, key.split, key.rows, *facts, *ends), batch.sha256)
+            write_bytes(publishing.child(self.folder, note_path(key)), note.to_json())
         return _StagedFile(name, key, first_image_id, facts)
+
+    def _kept(self, name: str, batch: ImageBatch) -> FileFacts | None:
+        """The file that an earlier attempt wrote of the same images, if it is still as it was."""
+        note = resume.read_note(publishing.child(self.folder, note_path(batch.shard)))
+        if note is None or note.images_sha256 != batch.sha256:
+            return None
+        path, facts = (
+            publishing.child(self.folder, name),
+            FileFacts(note.file.bytes, note.file.sha256),
+        )
+        return facts if exists(path) and file_facts(path) == facts else None
 
 
 def with_gzips_staged(dataset: Dataset, folder: str) -> Dataset:

@@ -34,9 +34,10 @@ from beam_job.images_at_hand import Partition, load_images, partition
 from beam_job.installed import versions_of
 from beam_job.int8_encoder import int8_encoder_bytes
 from beam_job.options import MAX_BITS, MIN_BITS, TrainOptions
-from beam_job.preflight import CHECKPOINT_FILE
+from beam_job.preflight import CHECKPOINT_FILE, check_training_output
 from beam_job.publishing import Attempt
 from beam_job.report import columns_of_text
+from beam_job.resume import differences
 from beam_job.stage import open_dataset, with_gzips_staged
 from transforms.autoencoder import build_decoder, build_encoder, load_decoder, load_encoder
 from transforms.decode import decoded_pixels
@@ -45,7 +46,7 @@ from transforms.engines.choice import LITERT, is_installed
 from transforms.engines.network import Compute
 from transforms.engines.tensorflow_engine import compute_function
 from transforms.errors import InputError, RunError
-from transforms.files import list_files, read_bytes, remove, write_bytes
+from transforms.files import exists, read_bytes, remove, write_bytes
 from transforms.images import PIXELS
 from transforms.model_directory import (
     CARD_FILE,
@@ -105,13 +106,19 @@ def run(options: TrainOptions) -> int:
         augmentation=options.augmentation,
     )
     initial = None if options.initial_model is None else find_model(options.initial_model)
-    check_output(options.output, overwrite=options.overwrite)
+    check_training_output(options.output, overwrite=options.overwrite, resume=options.resume)
     attempt = publishing.begin(options.output, "--output")
     try:
         dataset = with_gzips_staged(open_dataset(options), attempt.folder)
         data = _training_data(dataset.name, dataset.sources, partition(load_images(dataset)))
         card = train(
-            attempt, data, settings, initial, overwrite=options.overwrite, quiet=options.quiet
+            attempt,
+            data,
+            settings,
+            initial,
+            overwrite=options.overwrite,
+            resume=options.resume,
+            quiet=options.quiet,
         )
     finally:
         publishing.abandon(attempt)
@@ -140,19 +147,6 @@ def _training_data(name: str, sources: tuple[Source, ...], parts: Partition) -> 
     )
 
 
-def check_output(output: str, *, overwrite: bool) -> None:
-    """Raises InputError unless a model may be written there; an interrupted training may go on."""
-    checkpoint = publishing.child(output, CHECKPOINT_FILE)
-    if list_files(checkpoint):
-        if not is_checkpoint(read_bytes(checkpoint)):
-            raise InputError(
-                f"{checkpoint} is no checkpoint that can be read: remove it, or give another folder"
-            )
-        if not list_files(publishing.child(output, CARD_FILE)):
-            return
-    publishing.check_output(output, CARD_FILE, "model", overwrite=overwrite)
-
-
 def train(
     attempt: Attempt,
     data: TrainingData,
@@ -160,18 +154,19 @@ def train(
     initial: Model | None = None,
     *,
     overwrite: bool,
+    resume: bool,
     quiet: bool,
 ) -> dict[str, Any]:
     """Fits a model and publishes its directory; what its card says.
 
-    initial: the model whose weights it starts from, None for random ones. Goes on from the
+    initial: the model whose weights it starts from, None for random ones. resume: goes on from the
     checkpoint of the same images, settings and start if there is one. Raises InputError where
-    there is one of others, or a model by now, that may not be overwritten; RunError where nothing
+    there is one of others, or a model by now that may not be overwritten; RunError where nothing
     was learnt.
     """
     checkpoint = publishing.child(attempt.output, CHECKPOINT_FILE)
     fingerprint = data.fingerprint + ("" if initial is None else f" {initial.encoder_sha256}")
-    progress = _begun(checkpoint, settings, fingerprint, overwrite=overwrite)
+    progress = _begun(checkpoint, settings, fingerprint) if resume else Progress()
     if initial is not None and not progress.history:
         progress = Progress(weights=_weights(initial, settings))
 
@@ -186,26 +181,33 @@ def train(
             "model: try a smaller --learning_rate"
         ) from error
     publishing.check_not_filled(attempt, CARD_FILE, overwrite=overwrite)
-    if overwrite:
-        publishing.remove_other_attempts(attempt)
-    card = _write_model(attempt, data, settings, initial, fitted)
+    card = _write_model(attempt, data, settings, initial, fitted, overwrite=overwrite)
     remove(checkpoint)
     return card
 
 
-def _begun(checkpoint: str, settings: Settings, fingerprint: str, *, overwrite: bool) -> Progress:
+def _begun(checkpoint: str, settings: Settings, fingerprint: str) -> Progress:
     """Where a training that was interrupted stood, or the start of one."""
-    if not list_files(checkpoint):
+    if not exists(checkpoint):
         return Progress()
-    progress = read_checkpoint(read_bytes(checkpoint), settings, fingerprint)
-    if progress is None and overwrite:
-        return Progress()
-    if progress is None:
+    content = read_bytes(checkpoint)
+    if not is_checkpoint(content):
         raise InputError(
-            f"{checkpoint} is of a training with other images or settings: give the same flags to "
-            "go on with it, --overwrite to start anew, or another --output"
+            f"{checkpoint} is no checkpoint that can be read: remove it, or give another folder"
         )
-    return progress
+    there = read_checkpoint(content)
+    differing = list(
+        differences(
+            {**there.settings, "images": there.fingerprint},
+            {**json.loads(json.dumps(asdict(settings))), "images": fingerprint},
+        )
+    )
+    if differing:
+        raise InputError(
+            f"--resume: {checkpoint} is of another training, by {', '.join(differing)}: give the "
+            "same flags to go on with it, or --overwrite without --resume to start anew"
+        )
+    return there.progress
 
 
 def _weights(model: Model, settings: Settings) -> list[np.ndarray]:
@@ -228,6 +230,8 @@ def _write_model(
     settings: Settings,
     initial: Model | None,
     fitted: Fitted,
+    *,
+    overwrite: bool,
 ) -> dict[str, Any]:
     encode, decode = compute_function(fitted.encoder), compute_function(fitted.decoder)
     quantizations = _calibrated(encode, data.training)
@@ -281,7 +285,7 @@ def _write_model(
     }
     card["files"] = {name: fact._asdict() for name, fact in facts.items()}
     content = (json.dumps(card, indent=1) + "\n").encode()
-    publishing.publish(attempt, facts, CARD_FILE, content, owned=())
+    publishing.publish(attempt, facts, CARD_FILE, content, owned=(), overwrite=overwrite)
     return card
 
 

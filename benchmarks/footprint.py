@@ -96,6 +96,7 @@ def _graph_bytes(dataset: Dataset) -> int:
 def _planned(options: CompressOptions, dataset: Dataset, shards: list[Shard]) -> Run:
     model, engine = find_model(None), Engine(NCNN)
     return Run(
+        created="",
         attempt=Attempt(f"{options.output}/_incomplete-0", options.output),
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,

@@ -91,7 +91,7 @@ def trained(
     """Trains, or goes on with it where it was interrupted; the model's card."""
     attempt = publishing.begin(output, "--output")
     try:
-        return train(attempt, data, settings, initial, overwrite=True, quiet=False)
+        return train(attempt, data, settings, initial, overwrite=True, resume=True, quiet=False)
     finally:
         publishing.abandon(attempt)
 

@@ -57,7 +57,9 @@ class EncoderHandler(WholeBatchHandler[ImageBatch, LatentBatch]):
 
     def result(self, batch: ImageBatch, network: Network) -> LatentBatch:
         latents = _encode(batch, network.compute)
-        return LatentBatch(batch.shard, batch.rows, batch.image_ids, batch.labels, latents)
+        return LatentBatch(
+            batch.shard, batch.rows, batch.image_ids, batch.labels, latents, batch.sha256
+        )
 
     def batch_bytes(self, batch: ImageBatch) -> int:
         return batch.pixels.nbytes

@@ -9,5 +9,9 @@ class InputError(JobError):
     """What the user gave is wrong: an input, a flag, a model, an output."""
 
 
+class FilledError(InputError):
+    """Another command has filled the output meanwhile."""
+
+
 class RunError(JobError):
     """The input was right and the run still did not do what it promised."""

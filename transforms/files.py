@@ -145,7 +145,8 @@ def write_bytes(path: str, content: bytes) -> FileFacts:
     """Writes a file so that, under its own name, it is there whole or not at all.
 
     The content goes to a temporary name beside it and is renamed, so that a worker that dies
-    while writing, or a second attempt at the same bundle, never leaves half a file.
+    while writing, or a second attempt at the same bundle, never leaves half a file. On this
+    machine it is on the disk before it is renamed: no loss of power leaves a name without content.
     """
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     make_parent(path)
@@ -153,6 +154,9 @@ def write_bytes(path: str, content: bytes) -> FileFacts:
         with _as_os_error(path):
             with _create(temporary) as file:
                 file.write(content)
+                if is_local(temporary):
+                    file.flush()
+                    os.fsync(file.fileno())
             _rename(temporary, path)
     except BaseException:
         remove(temporary)

@@ -2,7 +2,8 @@
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,7 +78,8 @@ class ImageBatch:
 
     image_ids: int64 (n,). labels: int16 (n,), NO_LABEL where there is none. pixels: uint8 (n, 784)
     as read, row-major and upright; later float32, later (n, 28, 28, 1). rows: how many rows of
-    the shard this batch accounts for, which is n and the rows rejected on the way.
+    the shard this batch accounts for, which is n and the rows rejected on the way. sha256: of
+    what was read, by with_sha256; empty where nobody asked.
     """
 
     shard: ShardKey
@@ -85,6 +87,7 @@ class ImageBatch:
     image_ids: np.ndarray
     labels: np.ndarray
     pixels: np.ndarray
+    sha256: str = ""
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -93,6 +96,14 @@ class ImageBatch:
         """Some of its images, by position or mask, as a batch of their own."""
         parts = (self.image_ids[rows], self.labels[rows], self.pixels[rows])
         return ImageBatch(self.shard, len(parts[0]), *parts)
+
+
+def with_sha256(batch: ImageBatch) -> ImageBatch:
+    """A batch with the SHA-256 of its image_ids, labels and pixels, little-endian, in hex."""
+    digest = sha256(batch.image_ids.astype("<i8").data)
+    digest.update(batch.labels.astype("<i2").data)
+    digest.update(np.ascontiguousarray(batch.pixels).data)
+    return replace(batch, sha256=digest.hexdigest())
 
 
 class Reject(NamedTuple):

@@ -43,7 +43,8 @@ class LatentBatch:
 
     rows: the rows of the shard that the batch accounts for, rejects among them. image_ids: int64
     (n,). labels: int16 (n,), NO_LABEL where there is none. latents: (n, latent_size), float32 as
-    they are encoded; float16 or uint8 once they are as they are stored.
+    they are encoded; float16 or uint8 once they are as they are stored. sha256: that of the
+    ImageBatch as it was read.
     """
 
     shard: ShardKey
@@ -51,6 +52,7 @@ class LatentBatch:
     image_ids: np.ndarray
     labels: np.ndarray
     latents: np.ndarray
+    sha256: str = ""
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -8,7 +8,14 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 
 from transforms.errors import InputError
-from transforms.images import ImageBatch, Reject, Shard, read_shard, too_many_rejects
+from transforms.images import (
+    ImageBatch,
+    Reject,
+    Shard,
+    read_shard,
+    too_many_rejects,
+    with_sha256,
+)
 
 
 class ReadImages(beam.PTransform):
@@ -58,4 +65,4 @@ class _ReadShard(beam.DoFn):
             self._rejects.inc(len(rejects))
             for reject in rejects:
                 yield TaggedOutput(self.REJECTS, reject)
-            yield batch
+            yield with_sha256(batch)

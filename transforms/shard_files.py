@@ -1,8 +1,17 @@
 """The Parquet file that is written for each shard: what is in it, and what was written."""
 
+import json
+from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
+
+from transforms.images import ImageBatch, ShardKey
+from transforms.latents import LatentBatch
+
+NOTES_FOLDER = "notes"
+"""Where an attempt notes, by shard, what it has finished."""
 
 
 class ShardFile(NamedTuple):
@@ -15,6 +24,39 @@ class ShardFile(NamedTuple):
     sha256: str
     first_image_id: int | None
     last_image_id: int | None
+
+
+class ShardNote(NamedTuple):
+    """What an attempt notes of a shard whose file is written, for a later one to go on from.
+
+    images_sha256: what shard_sha256 gave for the images that the file was made of.
+    """
+
+    file: ShardFile
+    images_sha256: str
+
+    def to_json(self) -> bytes:
+        """As it is noted."""
+        noted = {**self.file._asdict(), "images_sha256": self.images_sha256}
+        return json.dumps(noted).encode()
+
+    @staticmethod
+    def from_json(content: bytes) -> "ShardNote":
+        """Raises ValueError, KeyError or TypeError where the bytes are no note."""
+        noted = json.loads(content)
+        images_sha256 = noted.pop("images_sha256")
+        return ShardNote(ShardFile(**noted), images_sha256)
+
+
+def note_path(shard: ShardKey) -> str:
+    """Where a shard is noted, below the folder of an attempt."""
+    return f"{NOTES_FOLDER}/{shard.name}.json"
+
+
+def shard_sha256(batches: Sequence[ImageBatch | LatentBatch]) -> str:
+    """SHA-256 over those of a shard's batches, in order of their images."""
+    ordered = sorted(batches, key=lambda batch: (len(batch) > 0, batch.image_ids[:1].tolist()))
+    return sha256("".join(batch.sha256 for batch in ordered).encode()).hexdigest()
 
 
 class ShardFormat(Protocol):

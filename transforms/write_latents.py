@@ -29,11 +29,11 @@ class StoreLatents(beam.DoFn):
 class WriteLatents(WriteShards):
     """PCollection[LatentBatch] -> PCollection[ShardFile]: one Parquet file a shard.
 
-    output: the run directory. characters: what a label stands for. metadata: goes into every
-    file. See WriteShards for when a file is written.
+    output: the folder of the attempt. characters: what a label stands for. metadata: goes into
+    every file. See WriteShards for when a file is written; each is noted.
     """
 
     def __init__(
         self, output: str, characters: Mapping[int, str], metadata: Mapping[str, Any]
     ) -> None:
-        super().__init__(output, LatentFormat(dict(characters), dict(metadata)))
+        super().__init__(output, LatentFormat(dict(characters), dict(metadata)), noted=True)

@@ -13,7 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from transforms.errors import RunError
 from transforms.files import join_path, write_bytes
 from transforms.images import IMAGE_ID_COLUMN, ShardKey
-from transforms.shard_files import ShardFile, ShardFormat
+from transforms.shard_files import ShardFile, ShardFormat, ShardNote, note_path, shard_sha256
 
 
 class WriteShards(beam.PTransform):
@@ -26,11 +26,13 @@ class WriteShards(beam.PTransform):
     A file is written as soon as all rows of its shard have come, so nothing waits for the end of
     the job. Runners fuse reading to writing, so they come in one bundle; where a runner cuts
     between them, the pieces of a shard are brought together by a GroupByKey first.
+
+    noted: whether a ShardNote is written once the file is there.
     """
 
-    def __init__(self, output: str, form: ShardFormat) -> None:
+    def __init__(self, output: str, form: ShardFormat, *, noted: bool = False) -> None:
         super().__init__()
-        self._writer = _ShardWriter(output, form, type(self))
+        self._writer = _ShardWriter(output, form, type(self), noted=noted)
 
     def expand(self, pcoll: PCollection[Any]) -> PCollection[ShardFile]:
         outputs = pcoll | "WriteWholeShards" >> beam.ParDo(
@@ -49,20 +51,21 @@ class WriteShards(beam.PTransform):
 
 
 class _ShardWriter:
-    def __init__(self, output: str, form: ShardFormat, namespace: type) -> None:
+    def __init__(self, output: str, form: ShardFormat, namespace: type, *, noted: bool) -> None:
         self._output = output
         self._form = form
+        self._noted = noted
         self._images = Metrics.counter(namespace, "images")
         self._files = Metrics.counter(namespace, "files")
 
     def write(self, shard: ShardKey, batches: list[Any]) -> ShardFile:
         table = self._form.table(batches)
         path = f"{self._form.folder}/{shard.name}.parquet"
-        facts = write_bytes(join_path(self._output, *path.split("/")), self._form.content(table))
+        facts = write_bytes(self._path(path), self._form.content(table))
         self._images.inc(table.num_rows)
         self._files.inc()
         image_ids = table.column(IMAGE_ID_COLUMN)
-        return ShardFile(
+        file = ShardFile(
             path,
             shard.split,
             table.num_rows,
@@ -71,6 +74,13 @@ class _ShardWriter:
             image_ids[0].as_py() if table.num_rows else None,
             image_ids[-1].as_py() if table.num_rows else None,
         )
+        if self._noted:
+            note = ShardNote(file, shard_sha256(batches))
+            write_bytes(self._path(note_path(shard)), note.to_json())
+        return file
+
+    def _path(self, name: str) -> str:
+        return join_path(self._output, *name.split("/"))
 
 
 class _WriteWholeShards(beam.DoFn):

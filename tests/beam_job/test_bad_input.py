@@ -67,12 +67,6 @@ FILES: list[tuple[str, dict[str, bytes], list[str], str]] = [
     ("parquet ids twice", {"f": staged([0, 1, 1])}, ["--input=f"], "image_id 1 follows image_id 1"),
     ("overlap", {"xa": staged([0, 1]), "xb": staged([1, 2])}, ["--input=x*"], "image_id 1 of"),
     (
-        "overlap of shards",
-        {"f": staged([0, 1, 0, 1])},
-        ["--input=f", "--shard_size=2"],
-        "image_id 0 is in two places",
-    ),
-    (
         "labels beside, too few",
         {"a-images-idx3-ubyte": IDX, "a-labels-idx1-ubyte": idx_labels(np.arange(5))},
         ["--input=a-images-idx3-ubyte"],
@@ -202,3 +196,12 @@ def test_debug_shows_the_traceback(tmp_path, capfd):
 
 def test_the_idx_header_of_the_catalogue_is_what_it_claims():
     assert struct.unpack(">IIII", IDX[:16]) == (0x803, 6, 28, 28)
+
+
+def test_image_ids_of_two_shards_that_overlap_are_told_at_the_end(tmp_path: Path, capfd):
+    (tmp_path / "f").write_bytes(staged([0, 1, 0, 1]))
+    flags = [f"--input={tmp_path}/f", f"--output={tmp_path}/out", "--shard_size=2"]
+    assert run(["compress", *flags, f"--runner={RUNNER}"]) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert "image_id 0 is in two places" in line
+    assert [path.name[:12] for path in (tmp_path / "out").iterdir()] == ["_incomplete-"]

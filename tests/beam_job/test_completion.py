@@ -69,6 +69,7 @@ def test_sizes_come_in_the_order_of_the_dataset_whatever_came_first(tmp_path):
     ]
     run = Run(
         attempt=attempt,
+        created="2026-01-02T03:04:05+00:00",
         dataset="d",
         fingerprint="f",
         sources=(),
@@ -93,5 +94,5 @@ def test_sizes_come_in_the_order_of_the_dataset_whatever_came_first(tmp_path):
     complete(run, written, {"test": counted, "train": counted}, [], {}, Sample([], []))
     assert tree(tmp_path / "out") == before
     late = replace(run, attempt=attempt._replace(folder=str(tmp_path / "out/_incomplete-2")))
-    with pytest.raises(InputError, match="filled by another run"):
+    with pytest.raises(InputError, match="filled by another command"):
         complete(late, written, {"test": counted, "train": counted}, [], {}, Sample([], []))

@@ -1,6 +1,5 @@
 """The whole command line on real input."""
 
-import gzip
 import hashlib
 import json
 import os
@@ -208,9 +207,9 @@ def test_a_staged_dataset_that_was_altered_is_refused(tmp_path, capsys):
     assert compress(*argv, "--shard_size=300") == 2
     assert "holds other image_ids than when it was staged" in capsys.readouterr().err
     parts[3].unlink()
-    assert compress(*argv) == 2
+    assert compress(*argv, "--overwrite") == 2
     assert f"{parts[3]}: gone or damaged" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert all(name.startswith("_incomplete-") for name in tree(tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
@@ -232,7 +231,7 @@ def test_images_that_do_not_arrive_fail_the_run(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: split train: ")
     assert said in line
-    assert not (tmp_path / "out").exists()
+    assert all(name.startswith("_incomplete-") for name in tree(tmp_path / "out"))
 
 
 def test_a_run_that_was_there_first_stays(tmp_path, idx_file, capsys, monkeypatch):
@@ -244,7 +243,7 @@ def test_a_run_that_was_there_first_stays(tmp_path, idx_file, capsys, monkeypatc
     # As where two runs start at once: neither finds the other when it looks.
     monkeypatch.setattr(run_directory, "check_output", lambda *_, **__: None)
     assert compress(*flags, "--shard_size=9") == 2
-    assert "filled by another run" in capsys.readouterr().err
+    assert "filled by another command" in capsys.readouterr().err
     assert tree(tmp_path / "out") == before
 
 
@@ -309,10 +308,11 @@ def test_without_runner_nothing_is_downloaded_and_the_local_runner_works(tmp_pat
     assert "runner    FnApiRunner" in planned.stdout
 
 
-def test_ctrl_c_ends_with_one_line_and_leaves_nothing(tmp_path, emnist_data):
-    content = (emnist_data / "emnist-mnist-test-images-idx3-ubyte.gz").read_bytes()
-    images = np.frombuffer(gzip.decompress(content), np.uint8, offset=16).reshape(-1, 28, 28)
-    np.save(tmp_path / "many.npy", np.concatenate([images] * 10))
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_with_one_line_and_what_is_done_is_gone_on_with(
+    tmp_path, digits, sent, capsys
+):
+    np.save(tmp_path / "many.npy", np.concatenate([digits[0]] * 10))
     argv = ["compress", f"--input={tmp_path}/many.npy", f"--output={tmp_path}/out"]
     process = subprocess.Popen(
         [sys.executable, "-m", "beam_job", *argv, f"--runner={RUNNER}"],
@@ -322,13 +322,17 @@ def test_ctrl_c_ends_with_one_line_and_leaves_nothing(tmp_path, emnist_data):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("out/_incomplete-*/latents/*/*.parquet")):
+    while not list(tmp_path.glob("out/_incomplete-*/notes/*/*.json")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert said.strip().splitlines()[-1] == "interrupted; nothing was published"
+    line = said.strip().splitlines()[-1]
+    assert line.startswith("interrupted; nothing was published; --resume goes on with what is done")
     assert "Traceback" not in said
-    assert not (tmp_path / "out").exists()
+    assert [path.name[:12] for path in (tmp_path / "out").iterdir()] == ["_incomplete-"]
+    assert compress(*argv[1:], "--quiet") == 2
+    assert "holds an unfinished run already: --resume goes on with it" in capsys.readouterr().err
+    assert compress(*argv[1:], "--quiet", "--resume") == 0

@@ -112,7 +112,7 @@ def test_compress_takes_the_model(model, tmp_path, data_dir):
     assert described["latent_bytes"] == 32
 
 
-def test_training_that_was_killed_goes_on_from_its_last_epoch(tmp_path, data_dir):
+def test_training_that_was_killed_goes_on_from_its_last_epoch(tmp_path, data_dir, capfd):
     argv = ["train", "--dataset=sample", data_dir, "--epochs=4", "--quiet"]
     command = [sys.executable, "-m", "beam_job", *argv, f"--output={tmp_path}/killed"]
     process = subprocess.Popen(command)
@@ -124,7 +124,12 @@ def test_training_that_was_killed_goes_on_from_its_last_epoch(tmp_path, data_dir
     process.wait()
     assert not (tmp_path / "killed/model.json").exists()
     begun = checkpoint.stat().st_mtime_ns
-    subprocess.run(command, check=True)
+    assert run([*command[3:], "--epochs=5"]) == 2
+    assert "holds an unfinished training: --resume goes on with it" in capfd.readouterr().err
+    assert run([*command[3:], "--epochs=5", "--seed=9", "--resume"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "of another training, by epochs (4 there, 5 now), seed (0 there, 9 now)" in line
+    subprocess.run([*command, "--resume"], check=True)
     assert not checkpoint.exists()
     assert (tmp_path / "killed/model.json").stat().st_mtime_ns > begun
     whole = [sys.executable, "-m", "beam_job", *argv, f"--output={tmp_path}/whole"]
@@ -206,8 +211,8 @@ def with_nothing(folder: Path) -> None:
         (with_nothing, ["--dataset=sample", "--runner=FlinkRunner"], "no flag --runner"),
         (with_a_model, ["--dataset=sample"], "holds a complete model already"),
         (with_others_files, ["--dataset=sample", "--overwrite"], "no model"),
-        (with_another_checkpoint, ["--dataset=sample"], "is no checkpoint"),
-        (with_another_checkpoint, ["--dataset=sample", "--overwrite"], "is no checkpoint"),
+        (with_another_checkpoint, ["--dataset=sample"], "holds an unfinished training"),
+        (with_another_checkpoint, ["--dataset=sample", "--resume"], "is no checkpoint"),
     ],
 )
 def test_wrong_input(prepare, flags, said, tmp_path, monkeypatch, capfd, data_dir):
