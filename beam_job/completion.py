@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from beam_job import publishing
-from beam_job.datasets import Source, with_checksums
+from beam_job.datasets import Source, check_unchanged, with_checksums
 from beam_job.decoded_sample import Sample, decoded_sample
 from beam_job.publishing import Attempt
 from beam_job.report import report_html, sizes_report
@@ -39,12 +39,14 @@ class Run:
     staged: images that there should be, by split. model: what identifies the encoder.
     decoder_engine: what decodes for the report, as load_decoder has it. model_path: where workers
     find the model; None for the one that comes with the package. created: when the run began.
+    updated: as Dataset has it.
     """
 
     attempt: Attempt
     created: str
     dataset: str
     fingerprint: str | None
+    updated: Mapping[str, float]
     sources: tuple[Source, ...]
     staged: dict[str, int]
     shards: dict[str, int]
@@ -75,8 +77,8 @@ def complete(
 
     files: those of WriteLatents. sizes: by split. rejects: the images set aside. checksums:
     SHA-256 of source files by path. sample: what the report is drawn from. Raises RunError where
-    images are missing, InputError where more were rejected than are borne, or another run is there
-    by now; then nothing is published.
+    images are missing, InputError where more were rejected than are borne, an input was written to
+    meanwhile, or another run is there by now; then nothing is published.
     """
     if len(rejects) > run.max_rejects:
         ordered = sorted(rejects, key=lambda reject: (reject.split, reject.image_id))
@@ -85,6 +87,7 @@ def complete(
         return
     check_counts(run.staged, sizes)
     check_files(run.shards, files)
+    check_unchanged(run.updated)
     sizes = {split: sizes[split] for split in run.staged}  # In the order of the dataset.
     sources = with_checksums(run.sources, dict(checksums))
     report = sizes_report(sizes, sources)

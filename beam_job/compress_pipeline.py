@@ -91,6 +91,7 @@ def run(
             created=created,
             dataset=dataset.name,
             fingerprint=dataset.fingerprint,
+            updated=dataset.updated,
             sources=dataset.sources,
             staged=dataset.rows,
             shards={shard.key.split: shard.key.of for shard in shards},

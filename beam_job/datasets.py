@@ -3,12 +3,12 @@
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 from transforms.errors import InputError
-from transforms.files import exists, join_path, read_bytes
+from transforms.files import exists, join_path, last_updated, read_bytes
 from transforms.images import LABEL_COLUMN, Segment, Shard, ShardKey
 
 _DIGITS = "0123456789"
@@ -65,13 +65,18 @@ class ImageFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images in files. fingerprint: SHA-256 of the content, None where nobody has read it yet."""
+    """Images in files. fingerprint: SHA-256 of the content, None where nobody has read it yet.
+
+    updated: when the files were last written to, as last_updated has it, before anything of them
+    was read; of those alone whose checksums nobody knows.
+    """
 
     name: str
     files: tuple[ImageFile, ...]
     characters: dict[int, str]
     sources: tuple[Source, ...]
     fingerprint: str | None = None
+    updated: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def rows(self) -> dict[str, int]:
@@ -163,8 +168,8 @@ def _described(folder: str, description: dict[str, Any]) -> Dataset:
                 file["rows"],
                 0,
                 file["first_image_id"],
-                image_ids_run_on=True,
                 label_column=LABEL_COLUMN,
+                sha256=file["sha256"],
             ),
         )
         for file in description["files"]
@@ -176,6 +181,25 @@ def _described(folder: str, description: dict[str, Any]) -> Dataset:
         tuple(Source(**source) for source in description["sources"]),
         description["fingerprint"],
     )
+
+
+def check_unchanged(updated: Mapping[str, float]) -> None:
+    """Raises InputError where a file has been written to since, or is gone.
+
+    updated: as Dataset has it.
+    """
+    try:
+        now = last_updated(list(updated))
+    except OSError as error:
+        raise InputError(
+            f"an input went away while the job read it ({error}): put it back, and run it again"
+        ) from error
+    for path, before in updated.items():
+        if now[path] != before:
+            raise InputError(
+                f"{path}: was written to while the job read it, so nothing is published: leave the "
+                "input as it is while the job runs, then run it again"
+            )
 
 
 def with_checksums(sources: Sequence[Source], checksums: Mapping[str, str]) -> tuple[Source, ...]:

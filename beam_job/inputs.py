@@ -25,6 +25,7 @@ from transforms.files import (
     file_system,
     is_local,
     join_path,
+    last_updated,
     list_files,
     open_binary,
     split_path,
@@ -83,6 +84,7 @@ def files_dataset(pattern: str, labels_pattern: str | None, orientation: str) ->
             f"--labels={labels_pattern} matches {_files(len(labels))} and --input={pattern} "
             f"{_files(len(paths))}: give one file of labels for each file of images"
         )
+    updated = last_updated([*paths, *filter(None, labels)])
     # Each file takes some requests, where it lies in a store, that wait for their answers.
     with ThreadPoolExecutor(1 if is_local(pattern) else FILES_AT_ONCE) as pool:
         facts = list(pool.map(_inspect, paths, labels, repeat(orientation)))
@@ -94,6 +96,7 @@ def files_dataset(pattern: str, labels_pattern: str | None, orientation: str) ->
         tuple(file for file in files if file.segment.rows),
         _merged_characters(facts),
         tuple(_sources(facts)),
+        updated=updated,
     )
 
 

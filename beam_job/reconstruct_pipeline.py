@@ -12,7 +12,7 @@ import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_job import publishing, run_directory
-from beam_job.datasets import Dataset, counts_in_words, cut_shards
+from beam_job.datasets import Dataset, check_unchanged, counts_in_words, cut_shards
 from beam_job.decoded_sample import one_in
 from beam_job.logs import worker_processes_held_back
 from beam_job.options import ReconstructOptions, beam_options
@@ -56,13 +56,14 @@ _FORMAT = "emnist-latents reconstruction"
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be decoded, for any worker to write down."""
+    """What is to be decoded, for any worker to write down. updated: as the originals have it."""
 
     attempt: Attempt
     run: CompleteRun
     model: Model
     shards: tuple[LatentShard, ...]
     originals: dict[str, Any] | None
+    updated: Mapping[str, float]
     overwrite: bool
 
     @property
@@ -89,13 +90,14 @@ def run(
     attempt = publishing.begin(options.output, "--output")
     try:
         originals, facts = None, None
+        updated: Mapping[str, float] = {}
         if options.originals is not None:
             dataset = open_dataset(options.originals)
-            facts = _originals_facts(dataset, compressed)
+            facts, updated = _originals_facts(dataset, compressed), dataset.updated
             dataset = with_gzips_staged(dataset, attempt.folder)
             originals = _original_shards(dataset, compressed)
         shards = _latent_shards(compressed, originals)
-        plan = _Plan(attempt, compressed, model, tuple(shards), facts, options.overwrite)
+        plan = _Plan(attempt, compressed, model, tuple(shards), facts, updated, options.overwrite)
         model_path = model_for(runner, model, model.name, attempt.folder)
         if options.no_wait:  # The attempt is the job's now.
             submit(build_pipeline(options, pipeline_options, plan, model_path))
@@ -262,6 +264,7 @@ def _complete(
     if _is_published(plan):
         return
     _check_files(plan, files, quality)
+    check_unchanged(plan.updated)
     shown = sorted(sample, key=lambda batch: (batch.shard, batch.image_ids[:1].tolist()))
     documents = _sheets(shown)
     report = quality_report(quality, plan.run.characters) if plan.measured else None

@@ -271,6 +271,7 @@ def _stage_gzip(file: ImageFile, writer: _Writer) -> Iterator[ImageFile]:
                     first_row=0,
                     first_image_id=first,
                     label_column=LABEL_COLUMN,
+                    sha256=staged.facts.sha256,
                 ),
             )
         excess = sum(len(chunk) for chunk in iter(lambda: unzipped.read(1 << 20), b""))

@@ -259,6 +259,22 @@ def file_bytes(path: str) -> int:
     return int(_beam_file_systems().get_filesystem(path).size(path))
 
 
+def last_updated(paths: Sequence[str]) -> dict[str, float]:
+    """When files were last written to, in seconds since 1970, as their file systems have it.
+
+    Raises OSError where one is gone.
+    """
+    with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
+        return dict(zip(paths, pool.map(_last_updated, paths), strict=True))
+
+
+def _last_updated(path: str) -> float:
+    if is_local(path):
+        return os.path.getmtime(path)
+    with _as_os_error(path):
+        return float(_beam_file_systems().get_filesystem(path).last_updated(path))
+
+
 def list_files(pattern: str) -> list[str]:
     """The files that match a glob (`**` crosses folders), sorted; empty where there are none."""
     return sorted(_local_matches(pattern) if is_local(pattern) else _remote_matches(pattern))

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
 from transforms.errors import InputError
-from transforms.files import open_binary
+from transforms.files import open_binary, read_bytes
 
 SIDE = 28
 PIXELS = SIDE * SIDE
@@ -35,7 +35,8 @@ class Segment(NamedTuple):
 
     A file is `raw` (uint8 images of 784 bytes one after the other, from byte `offset` on, their
     labels given here, a uint8 a row) or Parquet (`parquet`: the columns say which layout).
-    image_ids_run_on: the file's own image_ids are known to be first_image_id, + 1, + 2, ...
+    sha256: of the whole of a Parquet file, where it is known, in hex: it is then checked before any
+    of it is used.
     """
 
     path: str
@@ -46,9 +47,9 @@ class Segment(NamedTuple):
     transposed: bool = False
     offset: int = 0
     labels: bytes | None = None
-    image_ids_run_on: bool = False
     image_column: str = IMAGE_COLUMN
     label_column: str | None = None
+    sha256: str | None = None
 
 
 class ShardKey(NamedTuple):
@@ -211,9 +212,22 @@ def _raw_labels(labels: bytes | None, start: int, count: int) -> np.ndarray:
 
 
 def _read_parquet(segment: Segment, split: str, batch_size: int) -> Iterator[_Chunk]:
-    with open_binary(segment.path) as file:
+    with _open_parquet(segment) as file:
         for start, batch in _parquet_rows(pq.ParquetFile(file), segment, batch_size):
             yield _parquet_chunk(batch, start, segment, split)
+
+
+def _open_parquet(segment: Segment) -> BinaryIO:
+    """A Parquet file; in memory where its checksum is known, so that what was checked is read."""
+    if segment.sha256 is None:
+        return open_binary(segment.path)
+    content = read_bytes(segment.path)
+    if sha256(content).hexdigest() != segment.sha256:
+        raise InputError(
+            f"{segment.path}: is not what was staged (its SHA-256 is another): it was altered; "
+            "remove the staged dataset to have it staged again"
+        )
+    return io.BytesIO(content)
 
 
 def _parquet_rows(
@@ -270,11 +284,6 @@ def _parquet_image_ids(batch: pa.RecordBatch, row: int, segment: Segment) -> np.
     if column.null_count:
         raise InputError(f"{segment.path}: a row has no image_id: give each row one of its own")
     image_ids: np.ndarray = column.cast(pa.int64()).to_numpy()
-    if segment.image_ids_run_on and not np.array_equal(image_ids, expected):
-        raise InputError(
-            f"{segment.path}: holds other image_ids than when it was staged: remove the staged "
-            "dataset to have it staged again"
-        )
     return image_ids
 
 

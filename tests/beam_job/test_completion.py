@@ -68,6 +68,7 @@ def test_sizes_come_in_the_order_of_the_dataset_whatever_came_first(tmp_path):
         for part in parts
     ]
     run = Run(
+        updated={},
         attempt=attempt,
         created="2026-01-02T03:04:05+00:00",
         dataset="d",
