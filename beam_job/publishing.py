@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from transforms.errors import FilledError, InputError, RunError
+from transforms.file_errors import is_file_system_error
 from transforms.files import (
     FileFacts,
     exists,
-    is_file_system_error,
     is_local,
     join_path,
     list_files,

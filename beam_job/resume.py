@@ -13,9 +13,9 @@ from beam_job import publishing
 from beam_job.publishing import Attempt, child
 from beam_job.run_directory import versions
 from transforms.errors import FilledError, InputError, JobError
+from transforms.file_errors import is_file_system_error
 from transforms.files import (
     exists,
-    is_file_system_error,
     list_files,
     read_bytes,
     remove,
