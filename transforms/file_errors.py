@@ -56,9 +56,11 @@ def told_of(path: str) -> Iterator[None]:
 
 def _as_ours(path: str, error: Exception) -> Exception | None:
     """None for an error that is to stay as it is."""
-    if isinstance(error, _ENOUGH) or (isinstance(error, AttributeError) and not _silence(error)):
+    if isinstance(error, _ENOUGH):
         return None
     cause = _innermost(error)
+    if isinstance(cause, AttributeError) and not _is_silence(cause):
+        return None
     if not is_store_path(path):
         of_beam = is_file_system_error(error) and not isinstance(error, OSError)
         return FileSystemError(f"{path}: {cause}") if of_beam else None
@@ -71,9 +73,9 @@ def _as_ours(path: str, error: Exception) -> Exception | None:
     )
 
 
-def _silence(error: Any) -> bool:
-    """Whether Beam ended as it does where GCS didn't answer a batch of requests."""
-    return isinstance(error, AttributeError) and error.name == "status_code"
+def _is_silence(error: AttributeError) -> bool:
+    """Whether Beam asked an answer that it hasn't got, of S3 or of GCS, for its status."""
+    return error.obj is None and error.name in ("get", "status_code")
 
 
 def _innermost(error: Any) -> Any:
@@ -99,7 +101,7 @@ def _status(cause: Any) -> int | None:
 def _text(cause: Any) -> str:
     if isinstance(cause, int):
         return f"HTTP status {cause}"
-    if _silence(cause):
-        return "no answer"
+    if isinstance(cause, AttributeError):
+        return f"no answer: {_text(cause.__context__)}" if cause.__context__ else "no answer"
     text = getattr(cause, "message", None) or str(cause) or type(cause).__name__
     return re.sub(r"\s+", " ", str(text))

@@ -12,7 +12,7 @@ from typing import Any
 RETRY_SECONDS = 30
 """About how long a request is tried again while a store answers that it can't, or not at all."""
 
-_TRIES, _CONNECT_SECONDS, _READ_SECONDS = 6, 10, 20
+_TRIES, _CONNECT_SECONDS, _READ_SECONDS = 6, 10, 15
 """Of one request to S3. Between tries botocore waits 1, 2, 4, ... seconds, times a random share."""
 
 _STORE_PATH = re.compile(r"\s*(s3|gs)://([^/]+)/(.+)", re.DOTALL)
