@@ -98,7 +98,7 @@ def _command(settings: options.Options) -> Callable[[Any, list[str]], int]:
 def _told(error: Exception) -> tuple[int, str]:
     """Exit status and line of an error: 2 where the user has to change something, else 1."""
     from transforms.errors import InputError, JobError
-    from transforms.files import is_file_system_error
+    from transforms.file_errors import is_file_system_error
 
     if isinstance(error, JobError):
         return 2 if isinstance(error, InputError) else 1, str(error)

@@ -15,10 +15,10 @@ from apache_beam.runners.runner import PipelineState
 
 from beam_job.logs import printed_tracebacks_held_back
 from beam_job.options import LOCAL_RUNNER
-from transforms.errors import FilledError, InputError, JobError, RunError
+from transforms.errors import FilledError, InputError, JobError, RunError, StoreFailedError
 
 _OURS: dict[str, type[JobError]] = {
-    error.__name__: error for error in (FilledError, InputError, RunError)
+    error.__name__: error for error in (FilledError, InputError, RunError, StoreFailedError)
 }
 _RAISED_BY_US = re.compile(rf"^(?:transforms\.errors\.)?({'|'.join(_OURS)}): (.*)$", re.MULTILINE)
 _WHERE = re.compile(r" \[while running .*\Z", re.DOTALL)

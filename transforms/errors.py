@@ -15,3 +15,7 @@ class FilledError(InputError):
 
 class RunError(JobError):
     """The input was right and the run still did not do what it promised."""
+
+
+class StoreFailedError(RunError):
+    """An object store failed, or could not be reached, while a job used it."""

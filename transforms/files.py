@@ -5,19 +5,19 @@ before a job starts; a path with a scheme (gs://, s3://, ...) goes to Beam's fil
 """
 
 import hashlib
+import io
 import os
 import re
 import shutil
-import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from transforms.errors import RunError
-from transforms.s3_clients import share_s3_clients
+from transforms.file_errors import told_of
+from transforms.store_clients import is_store_path, put, set_up_store_clients
 
 if TYPE_CHECKING:
     from apache_beam.io.filesystem import FileSystem
@@ -33,25 +33,11 @@ _GLOB_PART = re.compile(r"\*\*|\*|\?|\[(!|(?!!))(\][^]]*|[^]]+)\]|.", re.DOTALL)
 _GLOB_MEANING = {"**": ".*", "*": r"[^/\\]*", "?": "."}
 
 
-# What the libraries below Beam's file systems raise, which Beam lets pass here and there.
-_RAISED_BELOW = (
-    ("apache_beam.io.filesystem", "BeamIOError"),
-    ("apache_beam.io.aws.clients.s3.messages", "S3ClientError"),
-    ("google.api_core.exceptions", "GoogleAPIError"),
-    ("google.auth.exceptions", "GoogleAuthError"),
-    ("google.cloud.storage.exceptions", "InvalidResponse"),
-)
-
-
 class FileFacts(NamedTuple):
     """What identifies a file's content: size in bytes and SHA-256 in hex."""
 
     bytes: int
     sha256: str
-
-
-class FileSystemError(OSError):
-    """What a file system said of a path, which the message names."""
 
 
 def is_local(path: str) -> bool:
@@ -69,7 +55,7 @@ def _beam_file_systems() -> "type[FileSystems]":
     given = FileSystems._pipeline_options  # noqa: SLF001  # There is no other way to ask.
     if given is None and RuntimeValueProvider.runtime_options is None:
         FileSystems.set_options(PipelineOptions([]))
-    share_s3_clients()
+    set_up_store_clients()
     return FileSystems
 
 
@@ -89,25 +75,6 @@ def file_system(path: str) -> "FileSystem":
     return _beam_file_systems().get_filesystem(path)
 
 
-def is_file_system_error(error: Exception) -> bool:
-    """Whether an error is of Beam's file systems; none is before they were imported."""
-    if isinstance(error, FileSystemError):
-        return True
-    kinds = ((sys.modules.get(module), name) for module, name in _RAISED_BELOW)
-    return any(isinstance(error, getattr(module, name)) for module, name in kinds if module)
-
-
-@contextmanager
-def _as_os_error(path: str) -> Iterator[None]:
-    """Makes a FileSystemError of what a store's own library raises."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, OSError) or not is_file_system_error(error):
-            raise
-        raise FileSystemError(f"{path}: {getattr(error, 'message', error)}") from error
-
-
 def join_path(folder: str, *names: str) -> str:
     """The path of what lies below a folder."""
     if is_local(folder):
@@ -125,33 +92,87 @@ def split_path(path: str) -> tuple[str, str]:
 
 def exists(path: str) -> bool:
     """Whether there is a file, or a local folder."""
-    return os.path.exists(path) if is_local(path) else bool(_beam_file_systems().exists(path))
+    if is_local(path):
+        return os.path.exists(path)
+    with told_of(path):
+        return bool(_beam_file_systems().exists(path))
 
 
 def open_binary(path: str) -> BinaryIO:
     """Opens a file for reading as it is stored: a name that ends in .gz changes nothing."""
     if is_local(path):
         return open(path, "rb")
-    return _beam_file_systems().open(path, compression_type="uncompressed")
+    with told_of(path):
+        file = _beam_file_systems().open(path, compression_type="uncompressed")
+    return cast(BinaryIO, _RemoteFile(path, file))
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file that Beam has opened for reading, whose errors name it."""
+
+    def __init__(self, path: str, file: BinaryIO) -> None:
+        super().__init__()
+        self._path = path
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        with told_of(self._path):
+            return self._file.read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def readall(self) -> bytes:
+        return self.read()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with told_of(self._path):
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 def read_bytes(path: str) -> bytes:
     """The whole content of a file."""
-    with _as_os_error(path), open_binary(path) as file:
+    with open_binary(path) as file:
         return file.read()
 
 
 def write_bytes(path: str, content: bytes) -> FileFacts:
     """Writes a file so that, under its own name, it is there whole or not at all.
 
-    The content goes to a temporary name beside it and is renamed, so that a worker that dies
-    while writing, or a second attempt at the same bundle, never leaves half a file. On this
-    machine it is on the disk before it is renamed: no loss of power leaves a name without content.
+    On S3 and GCS that is what a request to write does. Elsewhere the content goes to a temporary
+    name beside it and is renamed, so that a worker that dies while writing, or a second attempt at
+    the same bundle, never leaves half a file. On this machine it is on the disk before it is
+    renamed: no loss of power leaves a name without content.
     """
+    if is_store_path(path):
+        with told_of(path):
+            put(path, content, file_system_options())
+    else:
+        _write_and_rename(path, content)
+    return FileFacts(len(content), hashlib.sha256(content).hexdigest())
+
+
+def _write_and_rename(path: str, content: bytes) -> None:
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     make_parent(path)
     try:
-        with _as_os_error(path):
+        with told_of(path):
             with _create(temporary) as file:
                 file.write(content)
                 if is_local(temporary):
@@ -161,7 +182,6 @@ def write_bytes(path: str, content: bytes) -> FileFacts:
     except BaseException:
         remove(temporary)
         raise
-    return FileFacts(len(content), hashlib.sha256(content).hexdigest())
 
 
 def _create(path: str) -> BinaryIO:
@@ -174,7 +194,8 @@ def _rename(source: str, destination: str) -> None:
     """Gives a file another name, which another file may have had; both on one file system."""
     if is_local(source):
         os.replace(source, destination)
-    else:
+        return
+    with told_of(destination):
         _beam_file_systems().rename([source], [destination])
 
 
@@ -209,13 +230,15 @@ def move_all(folder: str, moves: Sequence[tuple[str, str, FileFacts]]) -> None:
 
 def _rename_all(moves: Sequence[tuple[str, str]]) -> None:
     sources, destinations = zip(*moves, strict=True)
-    _beam_file_systems().rename(list(sources), list(destinations))
+    with told_of(destinations[0]):
+        _beam_file_systems().rename(list(sources), list(destinations))
 
 
 def remove_all(paths: Sequence[str]) -> None:
     """Removes files that are there, on one file system; those of a store all at once."""
     if paths and not is_local(paths[0]):
-        _beam_file_systems().delete(list(paths))
+        with told_of(paths[0]):
+            _beam_file_systems().delete(list(paths))
         return
     for path in paths:
         remove(path)
@@ -256,7 +279,8 @@ def file_bytes(path: str) -> int:
     """The size of a file in bytes."""
     if is_local(path):
         return os.path.getsize(path)
-    return int(_beam_file_systems().get_filesystem(path).size(path))
+    with told_of(path):
+        return int(_beam_file_systems().get_filesystem(path).size(path))
 
 
 def last_updated(paths: Sequence[str]) -> dict[str, float]:
@@ -285,8 +309,12 @@ def _remote_matches(pattern: str) -> list[str]:
 
     try:
         matched = _beam_file_systems().match([pattern])[0].metadata_list
-    except BeamIOError:
-        return []
+    except BeamIOError as error:
+        # A store says of what it hasn't that there is nothing; other file systems raise for it.
+        if not is_store_path(pattern):
+            return []
+        with told_of(pattern):
+            raise error
     return [metadata.path for metadata in matched]
 
 
