@@ -45,12 +45,12 @@ def _is_for_a_person(record: logging.LogRecord) -> bool:
 
 
 def _tell_unless_hung_up(thread: threading.ExceptHookArgs) -> None:
-    """Drops the tracebacks of Beam's worker threads that lose their stream from the runner.
+    """Drops the tracebacks of Beam's threads that lose their stream from a runner, or a worker.
 
     Runners hang up at the end of a job in ways of their own: Flink cancels (CANCELLED), Prism
     forgets the worker first where a job fails (UNKNOWN). What became of the job, the runner says.
     """
-    if not callable(getattr(thread.exc_value, "code", None)):  # Any of gRPC's errors has one.
+    if not any(kind.__module__.startswith("grpc") for kind in thread.exc_type.__mro__):
         threading.__excepthook__(thread)
 
 

@@ -29,6 +29,7 @@ from transforms.files import (
     join_path,
     list_files,
     make_parent,
+    move,
     move_all,
     remove,
     remove_all,
@@ -88,17 +89,25 @@ def check_is_folder(output: str) -> None:
 def check_output(output: str, seal: str, kind: str, *, overwrite: bool) -> None:
     """Raises InputError unless an output of this kind ("model") may be written there.
 
-    What an attempt that was killed left there is in nobody's way.
+    What an attempt that was killed left there is in nobody's way, also where it was publishing.
     """
     check_is_folder(output)
     found = [path for path in list_files(child(output, "**")) if ATTEMPT_PREFIX not in path]
-    if found and child(output, seal) not in found:
-        raise InputError(f"--output={output} holds files that are no {kind}: give another folder")
-    if found and not overwrite:
+    if child(output, seal) not in found:
+        if found and not _was_publishing(output):
+            raise InputError(
+                f"--output={output} holds files that are no {kind}: give another folder"
+            )
+    elif not overwrite:
         raise InputError(
             f"--output={output} holds a complete {kind} already: give another folder, or "
             "--overwrite"
         )
+
+
+def _was_publishing(output: str) -> bool:
+    """Whether an attempt has begun to move its files into the output, and is not done."""
+    return any(exists(child(other.folder, PUBLISHING)) for other in all_attempts(output))
 
 
 def check_not_filled(attempt: Attempt, seal: str, *, overwrite: bool) -> None:
@@ -267,6 +276,7 @@ def _publish(
     owned: Sequence[str],
 ) -> None:
     output = attempt.output
+    sealing = write_bytes(child(attempt.folder, seal), content)
     kept = {child(output, name) for name in files}
     remove(child(output, seal))
     found = [path for folder in owned for path in list_files(child(output, f"{folder}/**"))]
@@ -280,7 +290,7 @@ def _publish(
     )
     for folder in owned:
         remove_empty_folders(child(output, folder))
-    write_bytes(child(output, seal), content)
+    move(child(attempt.folder, seal), child(output, seal), sealing)
 
 
 def _remove_left_attempts(attempt: Attempt, *, overwrite: bool) -> None:

@@ -46,7 +46,7 @@ from transforms.engines.choice import LITERT, is_installed
 from transforms.engines.network import Compute
 from transforms.engines.tensorflow_engine import compute_function
 from transforms.errors import InputError, RunError
-from transforms.files import exists, read_bytes, remove, write_bytes
+from transforms.files import exists, move, read_bytes, remove, write_bytes
 from transforms.images import PIXELS
 from transforms.model_directory import (
     CARD_FILE,
@@ -171,7 +171,10 @@ def train(
         progress = Progress(weights=_weights(initial, settings))
 
     def save(progress: Progress) -> None:
-        write_bytes(checkpoint, checkpoint_bytes(progress, settings, fingerprint))
+        # Half a file of who is killed meanwhile stays in the attempt, in nobody's way.
+        written = publishing.child(attempt.folder, CHECKPOINT_FILE)
+        facts = write_bytes(written, checkpoint_bytes(progress, settings, fingerprint))
+        move(written, checkpoint, facts)
 
     try:
         fitted = fit(data.training, data.validation, settings, progress, save, quiet=quiet)
