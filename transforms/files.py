@@ -135,10 +135,20 @@ def open_binary(path: str) -> BinaryIO:
     return _beam_file_systems().open(path, compression_type="uncompressed")
 
 
-def read_bytes(path: str) -> bytes:
-    """The whole content of a file."""
+def read_bytes(path: str, at_most: int | None = None) -> bytes:
+    """The whole content of a file; raises FileSystemError where it has more than `at_most` bytes.
+
+    No more than that is taken into memory, whatever size the file says it has.
+    """
     with _as_os_error(path), open_binary(path) as file:
-        return file.read()
+        if at_most is None:
+            return file.read()
+        content = bytearray()
+        while chunk := file.read(_CHUNK_BYTES):
+            content += chunk
+            if len(content) > at_most:
+                raise FileSystemError(f"{path}: has more than {at_most:,} bytes")
+        return bytes(content)
 
 
 def write_bytes(path: str, content: bytes) -> FileFacts:
