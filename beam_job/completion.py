@@ -15,6 +15,7 @@ from beam_job.report import report_html, sizes_report
 from beam_job.run_directory import (
     FORMAT,
     MANIFEST,
+    OWNED,
     REJECTS,
     REPORT,
     SIZES,
@@ -105,7 +106,7 @@ def complete(
         facts,
         MANIFEST,
         _json(manifest),
-        owned=("latents", "rejects"),
+        owned=OWNED,
         overwrite=run.flags["overwrite"],
     )
 

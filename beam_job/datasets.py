@@ -1,6 +1,5 @@
 """A dataset: which images there are, in which files they lie, and how they are cut into shards."""
 
-import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,8 +7,9 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from transforms.errors import InputError
-from transforms.files import exists, join_path, last_updated, read_bytes
+from transforms.files import exists, join_path, last_updated
 from transforms.images import LABEL_COLUMN, Segment, Shard, ShardKey
+from transforms.json_documents import check_shape, is_count, is_name, is_path_below, read_json
 
 _DIGITS = "0123456789"
 _UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -42,6 +42,27 @@ PUBLISHED_ROWS: dict[str, dict[str, int]] = {
 
 DATASET_FILE = "dataset.json"
 """Written last: a staged dataset is there if, and only if, this file is."""
+
+MAX_IMAGES = 1 << 32
+"""In a dataset that was staged: one that says more was altered."""
+
+SOURCE = {"path": str, "split": (str, None), "bytes": is_count, "sha256": (str, None)}
+"""The shape of a Source in JSON."""
+_STAGED = {
+    "name": str,
+    "fingerprint": str,
+    "characters": {...: str},
+    "sources": [SOURCE],
+    "files": [
+        {
+            "path": is_path_below,
+            "split": is_name,
+            "rows": is_count,
+            "first_image_id": is_count,
+            "sha256": str,
+        }
+    ],
+}
 
 
 class Source(NamedTuple):
@@ -151,14 +172,18 @@ def staged_dataset(data_dir: str, name: str) -> Dataset | None:
     if not exists(path):
         return None
     try:
-        return _described(folder, json.loads(read_bytes(path)))
-    except (ValueError, KeyError, TypeError) as error:
+        return _described(folder, read_json(path))
+    except (ValueError, TypeError, OSError) as error:
         raise InputError(
             f"{path} is not what stage writes ({error}): remove {folder} and run it again"
         ) from error
 
 
 def _described(folder: str, description: dict[str, Any]) -> Dataset:
+    check_shape(description, _STAGED)
+    images = sum(file["rows"] for file in description["files"])
+    if images > MAX_IMAGES:
+        raise ValueError(f"it says that there are {images:,} images")
     files = tuple(
         ImageFile(
             file["split"],

@@ -33,6 +33,8 @@ ORIENTATIONS = ("auto", "upright", "transposed")
 
 DEFAULT_BATCH_SIZE = 1024
 DEFAULT_SHARD_SIZE = 16384
+DEFAULT_MAX_UNPACKED_BYTES = 16 << 30
+"""Ten times byclass, EMNIST's largest (8,142,550 images), takes 6.4 GB."""
 ARCHIVE_URL = "https://biometrics.nist.gov/cs_links/EMNIST/matlab.zip"
 
 LOCAL_RUNNER = "FnApiRunner"
@@ -54,6 +56,7 @@ class ImageOptions:
     input: str | None
     labels: str | None
     orientation: str
+    max_unpacked_bytes: int
     data_dir: str
     archive_url: str
     quiet: bool
@@ -233,8 +236,10 @@ def _reconstruct_options(settings: dict[str, Any]) -> ReconstructOptions:
 def _images_at_hand(command: str, flag: str, settings: dict[str, Any]) -> ImageOptions | None:
     """The images that a run was made of, taken out of the settings: a dataset's name, or files."""
     named = settings.pop(flag)
-    where = {name: settings.pop(name) for name in ("labels", "orientation", "archive_url")}
-    where["data_dir"] = settings.pop("data_dir")
+    where = {
+        name: settings.pop(name)
+        for name in ("labels", "orientation", "max_unpacked_bytes", "archive_url", "data_dir")
+    }
     if named is None:
         if where["labels"] is not None or where["orientation"] != "auto":
             raise UsageError(f"--labels and --orientation go with --{flag}=FILE_OR_GLOB")
@@ -596,6 +601,14 @@ def _add_file_flags(group: _Group, files: str) -> None:
         default="auto",
         help=f"how the {files} images lie; auto: transposed for IDX files called emnist-*, as "
         "NIST's are, else upright (default: auto)",
+    )
+    group.add_argument(
+        "--max_unpacked_bytes",
+        type=_count(1),
+        default=DEFAULT_MAX_UNPACKED_BYTES,
+        metavar="N",
+        help=f"what one compressed file of the {files} files may unpack to; one that says more, or "
+        "holds more than it says, is refused (default: %(default)s)",
     )
 
 

@@ -110,6 +110,28 @@ def _was_publishing(output: str) -> bool:
     return any(exists(child(other.folder, PUBLISHING)) for other in all_attempts(output))
 
 
+def check_no_links(output: str, owned: Sequence[str]) -> None:
+    """Raises InputError where one of the folders that a run owns in its output is a link.
+
+    Files would be written, and those of an earlier run removed, where it leads to.
+    """
+    for folder in owned:
+        link = linked_folder(child(output, folder))
+        if link is not None:
+            raise InputError(
+                f"{link} is a link, and what is written stays in --output={output}: remove it"
+            )
+
+
+def linked_folder(folder: str) -> str | None:
+    """A local folder, or the first below it, that is a link to another; None for none."""
+    if not is_local(folder):
+        return None
+    below = (Path(at, name) for at, names, _ in os.walk(folder) for name in names)
+    links = (path for path in (Path(folder), *below) if path.is_symlink())
+    return next(map(str, links), None)
+
+
 def check_not_filled(attempt: Attempt, seal: str, *, overwrite: bool) -> None:
     """Raises FilledError if another attempt was faster, and is not to be replaced."""
     if not overwrite and exists(child(attempt.output, seal)):
@@ -196,7 +218,9 @@ def other_attempts(attempt: Attempt) -> list[Attempt]:
 def all_attempts(output: str) -> list[Attempt]:
     """What was begun in an output and has not been finished; in a store, what can be seen of it."""
     if is_local(output):
-        found = [str(path) for path in sorted(Path(output).glob(f"{ATTEMPT_PREFIX}*"))]
+        there = sorted(Path(output).glob(f"{ATTEMPT_PREFIX}*"))
+        # A link leads to what is none of this output's.
+        found = [str(path) for path in there if not path.is_symlink()]
     else:
         top = child(output, ATTEMPT_PREFIX)
         paths = list_files(f"{top}*/**")
@@ -226,6 +250,7 @@ def publish(
     was faster, unless it is to be overwritten.
     """
     with _alone(attempt):
+        check_no_links(attempt.output, owned)
         check_not_filled(attempt, seal, overwrite=overwrite)
         _check_not_removed(attempt)
         _remove_left_attempts(attempt, overwrite=overwrite)

@@ -22,6 +22,8 @@ from transforms.files import (
     write_bytes,
 )
 from transforms.images import Shard
+from transforms.json_documents import MAX_JSON_BYTES, read_json
+from transforms.latents import LATENTS_FOLDER
 from transforms.shard_files import NOTES_FOLDER, ShardNote, note_path
 
 JOB = "job.json"
@@ -84,11 +86,11 @@ def _progress(attempt: Attempt) -> tuple[bool, int]:
 
 def _job(attempt: Attempt) -> dict[str, Any] | None:
     path = child(attempt.folder, JOB)
-    if not exists(path):
+    if not exists(path) or publishing.linked_folder(attempt.folder):
         return None
     try:
-        job = json.loads(read_bytes(path))
-    except ValueError:
+        job = read_json(path)
+    except (ValueError, OSError):
         return None
     return job if isinstance(job, dict) and "created" in job else None
 
@@ -131,7 +133,8 @@ def kept_shards(attempt: Attempt, shards: Sequence[Shard]) -> list[KeptShard]:
         if path not in noted:
             continue
         note = read_note(path)
-        if note is None:
+        # Its file is moved by that path, which is not to lead anywhere else.
+        if note is None or note.file.path != f"{LATENTS_FOLDER}/{shard.key.name}.parquet":
             continue
         there = child(attempt.folder, note.file.path)
         # An attempt that was interrupted while it published has moved some of its files.
@@ -143,8 +146,8 @@ def kept_shards(attempt: Attempt, shards: Sequence[Shard]) -> list[KeptShard]:
 def read_note(path: str) -> ShardNote | None:
     """What is noted there; None for nothing, or nothing that can be read: it is made anew."""
     try:
-        return ShardNote.from_json(read_bytes(path)) if exists(path) else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return ShardNote.from_json(read_bytes(path, MAX_JSON_BYTES)) if exists(path) else None
+    except (ValueError, TypeError, OSError):
         return None
 
 

@@ -21,13 +21,13 @@ import numpy as np
 from beam_job import __version__, publishing
 from beam_job.datasets import Source
 from beam_job.fit import (
+    MAX_CHECKPOINT_BYTES,
     Fitted,
     NothingLearntError,
     Progress,
     Settings,
     checkpoint_bytes,
     fit,
-    is_checkpoint,
     read_checkpoint,
 )
 from beam_job.images_at_hand import Partition, load_images, partition
@@ -193,12 +193,13 @@ def _begun(checkpoint: str, settings: Settings, fingerprint: str) -> Progress:
     """Where a training that was interrupted stood, or the start of one."""
     if not exists(checkpoint):
         return Progress()
-    content = read_bytes(checkpoint)
-    if not is_checkpoint(content):
+    try:
+        there = read_checkpoint(read_bytes(checkpoint, MAX_CHECKPOINT_BYTES))
+    except (ValueError, OSError) as error:
         raise InputError(
-            f"{checkpoint} is no checkpoint that can be read: remove it, or give another folder"
-        )
-    there = read_checkpoint(content)
+            f"{checkpoint} is no checkpoint that can be read ({error}): remove it, or give "
+            "another folder"
+        ) from error
     differing = list(
         differences(
             {**there.settings, "images": there.fingerprint},

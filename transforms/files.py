@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from transforms.errors import RunError
-from transforms.file_errors import told_of
+from transforms.file_errors import FileSystemError, told_of
 from transforms.store_clients import is_store_path, put, set_up_store_clients
 
 if TYPE_CHECKING:
@@ -146,10 +146,20 @@ class _RemoteFile(io.RawIOBase):
         super().close()
 
 
-def read_bytes(path: str) -> bytes:
-    """The whole content of a file."""
+def read_bytes(path: str, at_most: int | None = None) -> bytes:
+    """The whole content of a file; raises FileSystemError where it has more than `at_most` bytes.
+
+    No more than that is taken into memory, whatever size the file says it has.
+    """
     with open_binary(path) as file:
-        return file.read()
+        if at_most is None:
+            return file.read()
+        content = bytearray()
+        while chunk := file.read(_CHUNK_BYTES):
+            content += chunk
+            if len(content) > at_most:
+                raise FileSystemError(f"{path}: has more than {at_most:,} bytes")
+        return bytes(content)
 
 
 def write_bytes(path: str, content: bytes) -> FileFacts:
@@ -295,7 +305,7 @@ def last_updated(paths: Sequence[str]) -> dict[str, float]:
 def _last_updated(path: str) -> float:
     if is_local(path):
         return os.path.getmtime(path)
-    with _as_os_error(path):
+    with told_of(path):
         return float(_beam_file_systems().get_filesystem(path).last_updated(path))
 
 
