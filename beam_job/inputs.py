@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_job.datasets import CHARACTERS, Dataset, ImageFile, Source
+from beam_job.datasets import CHARACTERS, Dataset, ImageFile, Source, is_split_name
 from transforms.errors import InputError
 from transforms.files import (
     exists,
@@ -40,6 +40,7 @@ from transforms.images import (
     Segment,
 )
 from transforms.object_stores import StoreError, check_store
+from transforms.printable import is_unicode
 from transforms.staged import STAGED_METADATA_KEY
 
 GZIP = "gzip"
@@ -134,6 +135,9 @@ def _matched(pattern: str, flag: str) -> list[str]:
     paths = list_files(pattern)
     if not paths:
         raise InputError(f"{flag}={pattern} matches no file: give a file or a glob that does")
+    for path in paths:
+        if not is_unicode(path):
+            raise InputError(f"{path}: its name is no Unicode text: rename it")
     return paths
 
 
@@ -189,6 +193,11 @@ class GzipReader:
 
 
 def _inspect(path: str, label_path: str | None, orientation: str) -> _Facts:
+    if not is_split_name(split_name(path)):
+        raise InputError(
+            f"{path}: its folder says split={split_name(path)}: call a split by letters, digits, "
+            "spaces, - . and _"
+        )
     head = _head(path, 16)
     with open_binary(path) as file:
         zipped = file.read(2) == _GZIP_MAGIC
@@ -422,11 +431,16 @@ def _parquet_characters(schema: pa.Schema, label_column: str | None) -> dict[int
     try:
         if STAGED_METADATA_KEY in metadata:
             characters = json.loads(metadata[STAGED_METADATA_KEY])["characters"]
-            return {int(label): str(character) for label, character in characters.items()}
+            return _in_unicode({int(label): str(name) for label, name in characters.items()})
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        return {label: str(name) for label, name in enumerate(features[label_column]["names"])}
+        return _in_unicode(dict(enumerate(map(str, features[label_column]["names"]))))
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}  # Characters are shown where they are known, and not needed.
+
+
+def _in_unicode(characters: dict[int, str]) -> dict[int, str]:
+    """The characters; nothing where one is no text that can be stored."""
+    return characters if all(map(is_unicode, characters.values())) else {}
 
 
 def _numbered(facts: Sequence[_Facts]) -> list[ImageFile]:

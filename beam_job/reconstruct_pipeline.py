@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_job import publishing, run_directory
 from beam_job.datasets import Dataset, counts_in_words, cut_shards
 from beam_job.decoded_sample import one_in
+from beam_job.lines import say, tell
 from beam_job.logs import worker_processes_held_back
 from beam_job.options import ReconstructOptions, beam_options
 from beam_job.pictures import Compared, Picture, picks, sheet, triptych
@@ -100,7 +100,7 @@ def run(
         if options.no_wait:  # The attempt is the job's now.
             submit(build_pipeline(options, pipeline_options, plan, model_path))
             if not options.quiet:
-                print(f"submitted: {options.output} is complete when its {SEAL} is there")
+                say(f"submitted: {options.output} is complete when its {SEAL} is there")
             return
         _run_pipeline(options, pipeline_options, plan, model_path)
     except BaseException:
@@ -413,23 +413,20 @@ def _as_compared(shown: Sequence[DecodedBatch]) -> Compared | None:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def _show(output: str, plan: _Plan) -> None:
     if plan.measured:
         report = run_directory.read_json(output, QUALITY)
-        print(columns_of_text(quality_lines(report)))
-        print()
+        say(*columns_of_text(quality_lines(report)), "")
     seal = run_directory.read_json(output, SEAL)
     for path in dict.fromkeys(_folder(path) for path in (*seal["files"], SEAL)):
-        print(publishing.child(output, path))
-    sys.stdout.flush()
+        say(publishing.child(output, path))
     if plan.originals is not None and not plan.originals["same_files"]:
-        print(
+        tell(
             "note: the originals are other files than the run was made of; that they are the same "
-            "images is known only as far as counts, image_ids and labels go",
-            file=sys.stderr,
+            "images is known only as far as counts, image_ids and labels go"
         )
 
 

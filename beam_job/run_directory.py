@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_job import __version__, publishing
-from beam_job.datasets import shard_keys
+from beam_job.datasets import is_split_name, shard_keys
 from beam_job.installed import versions_if_installed, versions_of
 from transforms.errors import InputError
 from transforms.files import exists, list_files, read_bytes
@@ -142,6 +142,8 @@ def complete_run(folder: str) -> CompleteRun:
         run = CompleteRun(folder, read_json(folder, MANIFEST))
         if run.manifest["format"] != FORMAT:
             raise ValueError(f"its format is {run.manifest['format']!r}")
+        if not all(map(is_split_name, run.staged)):
+            raise ValueError("a split is no name for a folder")
         # All that will be asked of it: what is missing is found now.
         _ = run.shard_files(), run.quantization, run.characters
         _ = [run.manifest["model"][name] for name in ("name", "sha256", "decoder_sha256")]
