@@ -158,7 +158,8 @@ def staged_dataset(data_dir: str, name: str) -> Dataset | None:
         return _described(folder, json.loads(read_bytes(path)))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} is not what stage writes ({error}): remove {folder} and run it again"
+            f"{path} is not what stage writes ({type(error).__name__}: {error}): remove {folder} "
+            "and run it again"
         ) from error
 
 

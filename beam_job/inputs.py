@@ -109,8 +109,8 @@ def check_file_system(flag: str, path: str | None) -> None:
         raise InputError(f"--{flag}={path}: {error}") from error
     except (ValueError, OSError) as error:
         raise InputError(
-            f"--{flag}={path}: there is no file system for it: correct the path, or install "
-            f"what it needs (pip install 'emnist-latents[gcp]' or '[aws]') ({error})"
+            f"--{flag}={path}: there is no file system for it ({error}): correct the path, or "
+            "install what it needs (pip install 'emnist-latents[gcp]' or '[aws]')"
         ) from error
 
 
@@ -210,7 +210,9 @@ def _inspect(path: str, label_path: str | None, orientation: str) -> _Facts:
     elif head.startswith(b"\0\0"):
         offset, rows = _idx_header(path, head, zipped)
     else:
-        raise InputError(f"{path}: is none of {_KINDS}: it begins with {head[:8]!r}")
+        raise InputError(
+            f"{path}: is none of {_KINDS}, as it begins with {head[:8]!r}: give a file that is"
+        )
     labels = None if label_path is None else _checked_labels(label_path, path, rows)
     is_idx = head.startswith(b"\0\0")
     nist = re.match(r"emnist-([a-z]+)-", PurePosixPath(path).name)
@@ -239,13 +241,15 @@ def _idx_header(path: str, head: bytes, zipped: bool) -> tuple[int, int]:
     if magic != _IDX_IMAGES_MAGIC:
         raise InputError(
             f"{path}: begins with {magic:#010x}; an IDX file of uint8 images begins with "
-            f"{_IDX_IMAGES_MAGIC:#010x}"
+            f"{_IDX_IMAGES_MAGIC:#010x}: give one"
         )
     if len(head) < IDX_HEADER_BYTES:
         raise InputError(f"{path}: truncated: {len(head)} bytes are no IDX file: fetch it again")
     rows, height, width = struct.unpack(">III", head[4:])
     if (height, width) != (SIDE, SIDE):
-        raise InputError(f"{path}: its images are {height}x{width}, not {SIDE}x{SIDE}")
+        raise InputError(
+            f"{path}: its images are {height}x{width}, not {SIDE}x{SIDE}: scale them first"
+        )
     if not zipped:
         check_length(path, file_bytes(path) - IDX_HEADER_BYTES, rows)
     return IDX_HEADER_BYTES, rows
@@ -273,7 +277,8 @@ def _npy_header(path: str) -> tuple[int, int]:
         raise InputError(f"{path}: is of type {dtype}, not uint8: save pixels from 0 to 255")
     if shape[1:] not in ((SIDE, SIDE), (SIDE, SIDE, 1), (PIXELS,)):
         raise InputError(
-            f"{path}: is of shape {shape}; images are (n, {SIDE}, {SIDE}), or (n, {PIXELS})"
+            f"{path}: is of shape {shape}; images are (n, {SIDE}, {SIDE}), or (n, {PIXELS}): "
+            "reshape it"
         )
     if fortran:
         raise InputError(
@@ -294,7 +299,9 @@ def _read_npy_header(path: str, file: BinaryIO) -> tuple[tuple[int, ...], bool, 
             raise ValueError(f"version {version} of the format")
         return readers[version](file)
     except ValueError as error:
-        raise InputError(f"{path}: its .npy header cannot be read: {_line(error)}") from error
+        raise InputError(
+            f"{path}: its .npy header cannot be read ({_line(error)}): save it with numpy.save()"
+        ) from error
 
 
 def _line(error: Exception) -> str:
@@ -338,17 +345,21 @@ def read_labels(path: str) -> np.ndarray:
     if content.startswith(_NPY_MAGIC):
         return _npy_labels(path, content)
     if len(content) < _IDX_LABELS_HEADER_BYTES:
-        raise InputError(f"{path}: truncated: {len(content)} bytes are no file of labels")
+        raise InputError(
+            f"{path}: truncated: {len(content)} bytes are no file of labels: fetch it again"
+        )
     magic, rows = struct.unpack(">II", content[:_IDX_LABELS_HEADER_BYTES])
     if magic != _IDX_LABELS_MAGIC:
         raise InputError(
             f"{path}: begins with {magic:#010x}; an IDX file of labels begins with "
-            f"{_IDX_LABELS_MAGIC:#010x}"
+            f"{_IDX_LABELS_MAGIC:#010x}: give one"
         )
     labels = np.frombuffer(content, np.uint8, offset=_IDX_LABELS_HEADER_BYTES)
     if len(labels) != rows:
         what = "truncated" if len(labels) < rows else "too long"
-        raise InputError(f"{path}: {what}: says {rows:,} labels and holds {len(labels):,}")
+        raise InputError(
+            f"{path}: {what}: says {rows:,} labels and holds {len(labels):,}: fetch it again"
+        )
     return labels
 
 
@@ -356,26 +367,34 @@ def _npy_labels(path: str, content: bytes) -> np.ndarray:
     try:
         labels: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
     except ValueError as error:
-        raise InputError(f"{path}: cannot be read as labels: {_line(error)}") from error
+        raise InputError(
+            f"{path}: cannot be read as labels ({_line(error)}): save them with numpy.save()"
+        ) from error
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(
-            f"{path}: labels are whole numbers of shape (n,), not {labels.dtype} {labels.shape}"
+            f"{path}: labels are whole numbers of shape (n,), not {labels.dtype} {labels.shape}: "
+            "save them so"
         )
     if labels.size and (labels.min() < 0 or labels.max() > MAX_LABEL):
         raise InputError(
-            f"{path}: labels run from {labels.min()} to {labels.max()}, not 0 to {MAX_LABEL}"
+            f"{path}: labels run from {labels.min()} to {labels.max()}, not 0 to {MAX_LABEL}: "
+            "give other numbers"
         )
     return labels.astype(np.uint8)
 
 
 def _inspect_parquet(path: str, label_path: str | None, orientation: str) -> _Facts:
     if label_path is not None:
-        raise InputError(f"--labels={label_path}: Parquet has its labels in a column of its own")
+        raise InputError(
+            f"--labels={label_path}: Parquet has its labels in a column of its own: leave it out"
+        )
     with open_binary(path) as file:
         try:
             parquet = pq.ParquetFile(file)
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path}: cannot be read as Parquet: {_line(error)}") from error
+            raise InputError(
+                f"{path}: cannot be read as Parquet ({_line(error)}): fetch it again"
+            ) from error
         schema = parquet.schema_arrow
         staged = (
             IMAGE_COLUMN in schema.names and schema.field(IMAGE_COLUMN).type == STAGED_IMAGE_TYPE
@@ -383,7 +402,7 @@ def _inspect_parquet(path: str, label_path: str | None, orientation: str) -> _Fa
         has_image_ids = staged and IMAGE_ID_COLUMN in schema.names
         if has_image_ids and not pa.types.is_integer(schema.field(IMAGE_ID_COLUMN).type):
             kind = schema.field(IMAGE_ID_COLUMN).type
-            raise InputError(f"{path}: column 'image_id' is {kind}; image_ids are whole numbers")
+            raise InputError(f"{path}: column 'image_id' is {kind}: store whole numbers there")
         segment = Segment(
             path,
             "parquet",
@@ -405,8 +424,8 @@ def _image_column(path: str, schema: pa.Schema) -> str:
                 return str(field.name)
     columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
     raise InputError(
-        f"{path}: no column holds images; needed is `image`, as fixed-size binary of {PIXELS} "
-        f"bytes (staged) or a struct with `bytes` (Hugging Face); there are {columns}"
+        f"{path}: no column holds images, of {columns}: give a column `image`, as fixed-size "
+        f"binary of {PIXELS} bytes (staged) or a struct with `bytes` (Hugging Face)"
     )
 
 
@@ -415,7 +434,7 @@ def _label_column(path: str, schema: pa.Schema) -> str | None:
         return None
     kind = schema.field(LABEL_COLUMN).type
     if not pa.types.is_integer(kind):
-        raise InputError(f"{path}: column {LABEL_COLUMN!r} is {kind}; labels are whole numbers")
+        raise InputError(f"{path}: column {LABEL_COLUMN!r} is {kind}: store whole numbers there")
     return LABEL_COLUMN
 
 

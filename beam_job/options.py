@@ -214,7 +214,7 @@ def _check_images(command: str, settings: dict[str, Any]) -> None:
         )
     for name in ("labels", "orientation"):
         if settings["dataset"] is not None and settings[name] not in (None, "auto"):
-            raise UsageError(f"--{name} goes with --input: a --dataset knows its own")
+            raise UsageError(f"--{name} goes with --input: leave it out, a --dataset knows its own")
 
 
 def _compress_options(settings: dict[str, Any]) -> CompressOptions:
@@ -241,7 +241,9 @@ def _images_at_hand(command: str, flag: str, settings: dict[str, Any]) -> ImageO
     where["data_dir"] = settings.pop("data_dir")
     if named is None:
         if where["labels"] is not None or where["orientation"] != "auto":
-            raise UsageError(f"--labels and --orientation go with --{flag}=FILE_OR_GLOB")
+            raise UsageError(
+                f"--labels and --orientation go with --{flag}=FILE_OR_GLOB: give it too"
+            )
         return None
     is_dataset = named in DATASET_NAMES
     images = {
@@ -696,7 +698,7 @@ def _add_common_flags(parser: argparse.ArgumentParser) -> _Group:
 def _dataset(name: str) -> str:
     if name not in DATASET_NAMES:
         raise argparse.ArgumentTypeError(
-            f"there is no dataset {name!r}; there are {', '.join(DATASET_NAMES)}"
+            f"there is no dataset {name!r}: give one of {', '.join(DATASET_NAMES)}"
         )
     return name
 
@@ -808,7 +810,7 @@ def _check_beam_flags(flags: Sequence[str]) -> None:
     names = {name.lower() for name in StandardOptions.KNOWN_RUNNER_NAMES}
     if "." not in runner and not {runner, f"{runner}runner"} & names:
         raise UsageError(
-            f"there is no runner {known.runner}; there are "
+            f"there is no runner {known.runner}: give one of "
             + ", ".join(StandardOptions.KNOWN_RUNNER_NAMES)
         )
 
@@ -824,7 +826,7 @@ def _beam_parser() -> argparse.ArgumentParser:
 
     class Parser(_BeamArgumentParser):
         def error(self, message: str) -> NoReturn:
-            raise UsageError(f"{message} (a flag of Beam's)")
+            raise UsageError(f"{message} (a flag of Beam's): correct it")
 
     parser = Parser(allow_abbrev=False, conflict_handler="resolve", add_help=False)
     pending = [PipelineOptions]

@@ -17,7 +17,7 @@ from beam_job.lines import say, tell
 from beam_job.logs import worker_processes_held_back
 from beam_job.options import ReconstructOptions, beam_options
 from beam_job.pictures import Compared, Picture, picks, sheet, triptych
-from beam_job.pipelines import has_worker_processes, is_local, run_to_end, submit
+from beam_job.pipelines import has_worker_processes, is_local, new_pipeline, run_to_end, submit
 from beam_job.progress import Progress, tick
 from beam_job.publishing import Attempt
 from beam_job.quality_report import Group, quality_lines, quality_report
@@ -184,10 +184,7 @@ def build_pipeline(
 
     progress_path: where to note images done, on this machine; None for nowhere.
     """
-    try:
-        pipeline = beam.Pipeline(options=pipeline_options)
-    except ValueError as error:  # Beam's own check of what a runner needs.
-        raise InputError(f"the runner needs other flags: {error}") from error
+    pipeline = new_pipeline(pipeline_options)
     decoded = (
         pipeline
         | "Shards" >> beam.Create(list(plan.shards), reshuffle=False)

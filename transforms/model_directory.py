@@ -75,7 +75,8 @@ def _model_directory(name: str, folder: str) -> Model:
             _ = int(card["parameters"]["encoder"]), int(card["latent_size"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise InputError(
-            f"--model={name}: its {CARD_FILE} is not what train writes ({error}): train it again"
+            f"--model={name}: its {CARD_FILE} is not what train writes ({type(error).__name__}: "
+            f"{error}): train it again"
         ) from error
     paths = {file: join_path(folder, file) for file in stated}
     for file, expected in stated.items():

@@ -280,6 +280,7 @@ def test_an_engine_that_is_not_installed_is_told_in_one_line(
     assert compress(f"--input={idx_file}", f"--output={tmp_path}/out", *flags) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("error: the engine ")
+    assert "is not installed: " in line
     assert INSTALL in line
     assert not (tmp_path / "out").exists()
 
