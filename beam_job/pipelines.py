@@ -46,6 +46,15 @@ def import_meanwhile(*modules: str) -> None:
     Thread(target=lambda: [import_module(name) for name in modules], daemon=True).start()
 
 
+def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
+    """An empty pipeline; raises InputError where its runner needs other flags."""
+    try:
+        return beam.Pipeline(options=options)
+    except ValueError as error:  # Beam's own check.
+        reason = " ".join(str(error).split())
+        raise InputError(f"the runner needs other flags ({reason}): give those") from error
+
+
 def run_to_end(pipeline: beam.Pipeline) -> None:
     """Runs a pipeline and waits for it; a job elsewhere is cancelled where the wait is interrupted.
 

@@ -32,6 +32,7 @@ from beam_job.inputs import (
     check_length,
     files_dataset,
 )
+from beam_job.lines import say
 from beam_job.options import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_SHARD_SIZE,
@@ -62,8 +63,8 @@ def run(options: StageOptions) -> int:
     dataset = ensure_staged(options.dataset, options)
     if not options.quiet:
         counts = ", ".join(f"{rows:,} {split}" for split, rows in dataset.rows.items())
-        print(f"{options.dataset}: {counts} images in {len(dataset.files)} files")
-        print(staged_folder(options.data_dir, options.dataset))
+        say(f"{options.dataset}: {counts} images in {len(dataset.files)} files")
+        say(staged_folder(options.data_dir, options.dataset))
     return 0
 
 

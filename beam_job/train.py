@@ -6,7 +6,6 @@
 import io
 import json
 import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -33,6 +32,7 @@ from beam_job.fit import (
 from beam_job.images_at_hand import Partition, load_images, partition
 from beam_job.installed import versions_of
 from beam_job.int8_encoder import int8_encoder_bytes
+from beam_job.lines import say, tell
 from beam_job.options import MAX_BITS, MIN_BITS, TrainOptions
 from beam_job.preflight import CHECKPOINT_FILE, check_training_output
 from beam_job.publishing import Attempt
@@ -123,10 +123,9 @@ def run(options: TrainOptions) -> int:
     finally:
         publishing.abandon(attempt)
     if not options.quiet:
-        print(card_table(card))
-        print(publishing.child(options.output, CARD_FILE))
+        say(*card_table(card), publishing.child(options.output, CARD_FILE))
         for warning in card["warnings"]:
-            print(f"note: {warning}", file=sys.stderr)
+            tell(f"note: {warning}")
     return 0
 
 
@@ -389,7 +388,7 @@ def _latent_facts(encode: Compute, data: TrainingData) -> dict[str, Any]:
     }
 
 
-def card_table(card: Mapping[str, Any]) -> str:
+def card_table(card: Mapping[str, Any]) -> list[str]:
     """The quality of a model as a table of plain text: PSNR in dB and SSIM of held-out images."""
     names = list(card["quality"])
     lines = [["held-out images", *(f"{name}" for name in names)]]

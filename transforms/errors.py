@@ -1,8 +1,13 @@
 """The two ways in which a job stops, told apart by whose move it is."""
 
+from transforms.printable import printable
+
 
 class JobError(Exception):
-    """A job stopped; the message names the thing, the cause and the way out."""
+    """A job stopped; the message names the thing, the cause and the way out, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class InputError(JobError):
