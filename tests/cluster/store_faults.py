@@ -148,14 +148,18 @@ def _normalised(name: str, content: bytes) -> Any:
     described = json.loads(content)
     for own in OWN_TO_A_RUN:
         described.pop(own, None)
-    if "files" in described:
+    if isinstance(described.get("files"), list):
         described["files"] = [
             file for file in described["files"] if not file["path"].endswith(".html")
         ]
+    elif "files" in described:  # By name.
+        described["files"] = {
+            path: facts for path, facts in described["files"].items() if not path.endswith(".html")
+        }
     return described
 
 
-def _published(files: dict[str, bytes]) -> dict[str, bytes]:
+def published(files: dict[str, bytes]) -> dict[str, bytes]:
     """Without what is unfinished, which is in nobody's way."""
     return {name: files[name] for name in files if not name.startswith("_incomplete-")}
 
@@ -217,11 +221,11 @@ class Campaign:
     def _problem_of_output(self, case: Case, ended: Ended, argv: list[str]) -> str | None:
         folder, seal = folder_of(case.command, case.folder), COMMANDS[case.command]
         left = case.store.tree(folder)
-        published = _published(left)
+        final = published(left)
         if half := self._half_written(case, left):
             return f"{half} is not whole"
-        if seal in published:
-            return self._difference(case, published)
+        if seal in final:
+            return self._difference(case, final)
         if ended.status == 0:
             return f"ended well without {seal}"
         for name in left:
@@ -232,7 +236,7 @@ class Campaign:
         ended = run_command(again, case.store.env, self._logs / f"{case.folder}-again")
         if (ended.status, ended.said) != (0, ""):
             return f"could not be gone on with: {ended}"
-        return self._difference(case, _published(case.store.tree(folder)))
+        return self._difference(case, published(case.store.tree(folder)))
 
     def _half_written(self, case: Case, left: dict[str, bytes]) -> str | None:
         """A file that isn't what it has to be, under its own name or in what is unfinished."""
