@@ -5,11 +5,16 @@ CLUSTER := .venv-cluster
 # A network of its own, in which anybody may add machines.
 NETWORK := unshare --user --map-root-user --net --mount --
 FLINK_JOB_SERVER_JAR ?= $(CURDIR)/$(CLUSTER)/job-server/flink-job-server.jar
+# The length of `make torture`.
+SEED ?= 0
+KILLS ?= 200
+FAULTS ?= 20
+INPUTS ?= 1000000
 CONTEST := .venv-bench-job/installed $(patsubst benchmarks/environments/%.txt,.venv-bench-%/installed,$(wildcard benchmarks/environments/*.txt))
 SOURCES := setup.py $(wildcard beam_job/* transforms/* transforms/pretrained/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-reference test-cluster test-image lint bench bench-cluster pretrained quality clean
+.PHONY: help run test test-long test-reference test-cluster test-image lint torture bench bench-cluster pretrained quality clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +38,11 @@ test-cluster: $(CLUSTER)/installed $(CLUSTER)/bin/prism $(FLINK_JOB_SERVER_JAR) 
 
 test-image: $(CLUSTER)/installed ## Build the container image and run jobs in it (needs root, podman, runc, mmdebstrap, Go)
 	$(CLUSTER)/bin/python -m pytest tests/cluster -m image
+
+torture: .venv/installed-dev ## Kill, disturb and feed the commands: SEED=0 KILLS=200 FAULTS=20 INPUTS=1000000 (hours; needs libfaketime)
+	$(BIN)/python -m tests.torture.kills --seed=$(SEED) --kills=$(KILLS)
+	$(BIN)/python -m tests.torture.faults --seed=$(SEED) --times=$(FAULTS)
+	$(BIN)/python -m tests.torture.fuzz --seed=$(SEED) --inputs=$(INPUTS)
 
 lint: .venv/installed-dev ## Check style and types
 	$(BIN)/ruff check

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from beam_job import publishing
 from beam_job.publishing import Attempt, child
 from beam_job.run_directory import versions
-from transforms.errors import FilledError, InputError, JobError
+from transforms.errors import FilledError, InputError, JobError, RunError
 from transforms.files import (
     exists,
     is_file_system_error,
@@ -161,7 +161,7 @@ def leave(attempt: Attempt, error: BaseException) -> BaseException:
         done = finished_shards(attempt)
         remove(child(attempt.folder, "staged"))
     except Exception as asking:
-        if not is_file_system_error(asking):
+        if not (isinstance(asking, (OSError, RunError)) or is_file_system_error(asking)):
             raise
         done = 0
     if not done:

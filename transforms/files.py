@@ -4,15 +4,17 @@ Local files are reached without Beam, whose import takes longer than all that is
 before a job starts; a path with a scheme (gs://, s3://, ...) goes to Beam's file systems.
 """
 
+import errno
 import hashlib
 import os
 import re
 import shutil
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -41,6 +43,12 @@ _RAISED_BELOW = (
     ("google.auth.exceptions", "GoogleAuthError"),
     ("google.cloud.storage.exceptions", "InvalidResponse"),
 )
+
+_WAYS_OUT = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.ENOENT: "see what removed its folder",
+}
 
 
 class FileFacts(NamedTuple):
@@ -108,6 +116,28 @@ def _as_os_error(path: str) -> Iterator[None]:
         raise FileSystemError(f"{path}: {getattr(error, 'message', error)}") from error
 
 
+@contextmanager
+def told_unless(done: str, path: str) -> Iterator[None]:
+    """Makes a RunError, which names the way out, of why a local file cannot be written, or so."""
+    try:
+        yield
+    except OSError as error:
+        if not is_local(path):
+            raise
+        way_out = _WAYS_OUT.get(error.errno or 0, "give a folder that can be written")
+        raise RunError(
+            f"{path} cannot be {done} ({error.strerror or error}): {way_out}, and run it again"
+        ) from error
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is gone at the end; raises RunError where it, or a file in it, cannot be."""
+    told = told_unless("written", tempfile.gettempdir())
+    with told, tempfile.TemporaryDirectory(prefix="emnist-") as folder:
+        yield Path(folder)
+
+
 def join_path(folder: str, *names: str) -> str:
     """The path of what lies below a folder."""
     if is_local(folder):
@@ -149,9 +179,9 @@ def write_bytes(path: str, content: bytes) -> FileFacts:
     machine it is on the disk before it is renamed: no loss of power leaves a name without content.
     """
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    make_parent(path)
     try:
-        with _as_os_error(path):
+        with told_unless("written", path), _as_os_error(path):
+            make_parent(path)
             with _create(temporary) as file:
                 file.write(content)
                 if is_local(temporary):
@@ -159,7 +189,8 @@ def write_bytes(path: str, content: bytes) -> FileFacts:
                     os.fsync(file.fileno())
             _rename(temporary, path)
     except BaseException:
-        remove(temporary)
+        with suppress(RunError):  # Where it cannot be written, it is not there; told is why.
+            remove(temporary)
         raise
     return FileFacts(len(content), hashlib.sha256(content).hexdigest())
 
@@ -182,11 +213,12 @@ def move(source: str, destination: str, facts: FileFacts) -> None:
     """Gives a finished file its final name; a no-op where an earlier attempt has done it.
 
     facts: what the file was when it was written. Raises RunError if it is no longer there, under
-    either name.
+    either name, or cannot be moved on this machine.
     """
     if exists(source):
-        make_parent(destination)
-        _rename(source, destination)
+        with told_unless("written", destination):
+            make_parent(destination)
+            _rename(source, destination)
     elif not exists(destination) or file_facts(destination) != facts:
         raise RunError(f"{source} is gone: something removed it while the job ran; run it again")
 
@@ -225,10 +257,11 @@ def remove(path: str) -> None:
     """Removes a file, or a folder and all below it, if it is there; the path is no pattern."""
     if is_local(path):
         local = Path(path)
-        if local.is_dir() and not local.is_symlink():
-            shutil.rmtree(local)
-        else:
-            local.unlink(missing_ok=True)
+        with told_unless("removed", path):
+            if local.is_dir() and not local.is_symlink():
+                shutil.rmtree(local)
+            else:
+                local.unlink(missing_ok=True)
         return
     # An object store has no folders: what lies below has to be found by its name.
     remove_all(list_files(f"{path}/**") + ([path] if exists(path) else []))
