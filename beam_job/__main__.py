@@ -28,6 +28,9 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     status = run(sys.argv[1:])
+    # What is done is done; by now an interrupt would only give it another exit status.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     # Python's last collection would walk all that Beam and TensorFlow made: 0.7 s for nothing.
     gc.freeze()
     sys.exit(status)

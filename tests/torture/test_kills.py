@@ -1,7 +1,6 @@
 """A short campaign of kills, on Beam's local runner, and that the campaign notices falsehoods."""
 
 import json
-
 import random
 import shutil
 from pathlib import Path
@@ -50,8 +49,8 @@ def found_wrong(place: Workplace) -> list[str]:
         ("compress", Moment(0, 20, "_incomplete-*/notes/*/*.json")),
         ("compress, a worker", Moment(0.1)),
         ("compress --overwrite", Moment(0, 30, "_incomplete-*/notes/*/*.json")),
-        ("stage", Moment(0, 20, "images/*/*")),
-        ("reconstruct", Moment(0, 30, "images/*/*")),
+        ("stage", Moment(0, 20, "_incomplete-*/notes/*/*.json")),
+        ("reconstruct", Moment(0, 20, "_incomplete-*/images/*/*")),
     ],
 )
 def test_a_kill_does_no_harm(victim, moment, place, monkeypatch):
