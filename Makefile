@@ -14,7 +14,7 @@ CONTEST := .venv-bench-job/installed $(patsubst benchmarks/environments/%.txt,.v
 SOURCES := setup.py $(wildcard beam_job/* transforms/* transforms/pretrained/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-reference test-cluster test-image lint torture bench bench-cluster pretrained quality clean
+.PHONY: help run test test-long test-reference test-cluster test-image lint audit torture bench bench-cluster pretrained quality clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ lint: .venv/installed-dev ## Check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+audit: .venv-audit/installed ## Look the image's packages up for known vulnerabilities (needs PyPI's JSON API)
+	.venv-audit/bin/python deploy/audit.py
+
 bench: .venv/installed-dev $(CONTEST) ## Measure speed and memory beside what people would use instead (needs EMNIST_DATA, Java 17)
 	$(BIN)/python -m benchmarks.run
 
@@ -63,7 +66,7 @@ quality: .venv/installed-dev ## Measure the package's weights on held-out images
 	cd out/quality && cp -r table.md results rate_distortion.svg ../../benchmarks/quality/
 
 clean: ## Remove the virtual environment and what was built
-	rm -rf .venv .venv-bench-* .venv-cluster .cache build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-audit .venv-bench-* .venv-cluster .cache build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -79,6 +82,12 @@ clean: ## Remove the virtual environment and what was built
 $(CLUSTER)/installed: setup.py
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --editable '.[dev,aws,gcp,cluster]'
+	@touch $@
+
+# pip-audit brings much that nothing else here needs.
+.venv-audit/installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet 'pip-audit>=2.10,<3'
 	@touch $@
 
 # Prism goes with the Beam that is installed.

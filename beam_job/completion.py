@@ -8,13 +8,14 @@ from itertools import pairwise
 from typing import Any
 
 from beam_job import publishing
-from beam_job.datasets import Source, with_checksums
+from beam_job.datasets import Source, check_unchanged, with_checksums
 from beam_job.decoded_sample import Sample, decoded_sample
 from beam_job.publishing import Attempt
 from beam_job.report import report_html, sizes_report
 from beam_job.run_directory import (
     FORMAT,
     MANIFEST,
+    OWNED,
     REJECTS,
     REPORT,
     SIZES,
@@ -39,12 +40,14 @@ class Run:
     staged: images that there should be, by split. model: what identifies the encoder.
     decoder_engine: what decodes for the report, as load_decoder has it. model_path: where workers
     find the model; None for the one that comes with the package. created: when the run began.
+    updated: as Dataset has it.
     """
 
     attempt: Attempt
     created: str
     dataset: str
     fingerprint: str | None
+    updated: Mapping[str, float]
     sources: tuple[Source, ...]
     staged: dict[str, int]
     shards: dict[str, int]
@@ -75,8 +78,8 @@ def complete(
 
     files: those of WriteLatents. sizes: by split. rejects: the images set aside. checksums:
     SHA-256 of source files by path. sample: what the report is drawn from. Raises RunError where
-    images are missing, InputError where more were rejected than are borne, or another run is there
-    by now; then nothing is published.
+    images are missing, InputError where more were rejected than are borne, an input was written to
+    meanwhile, or another run is there by now; then nothing is published.
     """
     if len(rejects) > run.max_rejects:
         ordered = sorted(rejects, key=lambda reject: (reject.split, reject.image_id))
@@ -85,6 +88,7 @@ def complete(
         return
     check_counts(run.staged, sizes)
     check_files(run.shards, files)
+    check_unchanged(run.updated)
     sizes = {split: sizes[split] for split in run.staged}  # In the order of the dataset.
     sources = with_checksums(run.sources, dict(checksums))
     report = sizes_report(sizes, sources)
@@ -102,7 +106,7 @@ def complete(
         facts,
         MANIFEST,
         _json(manifest),
-        owned=("latents", "rejects"),
+        owned=OWNED,
         overwrite=run.flags["overwrite"],
     )
 
@@ -198,7 +202,7 @@ def _manifest(
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def _fingerprint(sources: Sequence[Source]) -> str:

@@ -1,15 +1,17 @@
 """A dataset: which images there are, in which files they lie, and how they are cut into shards."""
 
-import json
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 from transforms.errors import InputError
-from transforms.files import exists, join_path, read_bytes
+from transforms.files import exists, join_path, last_updated
 from transforms.images import LABEL_COLUMN, Segment, Shard, ShardKey
+from transforms.json_documents import check_shape, is_count, is_name, is_path_below, read_json
+from transforms.printable import is_unicode
 
 _DIGITS = "0123456789"
 _UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -40,8 +42,31 @@ PUBLISHED_ROWS: dict[str, dict[str, int]] = {
 }
 """Images in each split, as NIST publishes them; for plans made before the archive is there."""
 
+_SPLIT_NAME = re.compile(r"\w[\w .-]*")
+
 DATASET_FILE = "dataset.json"
 """Written last: a staged dataset is there if, and only if, this file is."""
+
+MAX_IMAGES = 1 << 32
+"""In a dataset that was staged: one that says more was altered."""
+
+SOURCE = {"path": str, "split": (str, None), "bytes": is_count, "sha256": (str, None)}
+"""The shape of a Source in JSON."""
+_STAGED = {
+    "name": str,
+    "fingerprint": str,
+    "characters": {...: str},
+    "sources": [SOURCE],
+    "files": [
+        {
+            "path": is_path_below,
+            "split": is_name,
+            "rows": is_count,
+            "first_image_id": is_count,
+            "sha256": str,
+        }
+    ],
+}
 
 
 class Source(NamedTuple):
@@ -65,13 +90,18 @@ class ImageFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images in files. fingerprint: SHA-256 of the content, None where nobody has read it yet."""
+    """Images in files. fingerprint: SHA-256 of the content, None where nobody has read it yet.
+
+    updated: when the files were last written to, as last_updated has it, before anything of them
+    was read; of those alone whose checksums nobody knows.
+    """
 
     name: str
     files: tuple[ImageFile, ...]
     characters: dict[int, str]
     sources: tuple[Source, ...]
     fingerprint: str | None = None
+    updated: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def rows(self) -> dict[str, int]:
@@ -86,6 +116,11 @@ def split_names(files: Sequence[ImageFile]) -> list[str]:
     """The splits that there are: train, test, then others by name."""
     order = {"train": 0, "test": 1}
     return sorted({file.split for file in files}, key=lambda name: (order.get(name, 2), name))
+
+
+def is_split_name(name: str) -> bool:
+    """Whether a split may be called so: it becomes a part of paths, which readers take apart."""
+    return _SPLIT_NAME.fullmatch(name) is not None
 
 
 def counts_in_words(rows: Mapping[str, int]) -> str:
@@ -146,14 +181,19 @@ def staged_dataset(data_dir: str, name: str) -> Dataset | None:
     if not exists(path):
         return None
     try:
-        return _described(folder, json.loads(read_bytes(path)))
-    except (ValueError, KeyError, TypeError) as error:
+        return _described(folder, read_json(path))
+    except (ValueError, TypeError, OSError) as error:
         raise InputError(
-            f"{path} is not what stage writes ({error}): remove {folder} and run it again"
+            f"{path} is not what stage writes ({type(error).__name__}: {error}): remove {folder} "
+            "and run it again"
         ) from error
 
 
 def _described(folder: str, description: dict[str, Any]) -> Dataset:
+    check_shape(description, _STAGED)
+    images = sum(file["rows"] for file in description["files"])
+    if images > MAX_IMAGES:
+        raise ValueError(f"it says that there are {images:,} images")
     files = tuple(
         ImageFile(
             file["split"],
@@ -163,19 +203,43 @@ def _described(folder: str, description: dict[str, Any]) -> Dataset:
                 file["rows"],
                 0,
                 file["first_image_id"],
-                image_ids_run_on=True,
                 label_column=LABEL_COLUMN,
+                sha256=file["sha256"],
             ),
         )
         for file in description["files"]
     )
+    characters = {int(label): name for label, name in description["characters"].items()}
+    if not all(map(is_split_name, split_names(files))):
+        raise ValueError("a split is no name for a folder")
+    if not all(map(is_unicode, characters.values())):
+        raise ValueError("a character is no Unicode text")
     return Dataset(
         description["name"],
         files,
-        {int(label): character for label, character in description["characters"].items()},
+        characters,
         tuple(Source(**source) for source in description["sources"]),
         description["fingerprint"],
     )
+
+
+def check_unchanged(updated: Mapping[str, float]) -> None:
+    """Raises InputError where a file has been written to since, or is gone.
+
+    updated: as Dataset has it.
+    """
+    try:
+        now = last_updated(list(updated))
+    except OSError as error:
+        raise InputError(
+            f"an input went away while the job read it ({error}): put it back, and run it again"
+        ) from error
+    for path, before in updated.items():
+        if now[path] != before:
+            raise InputError(
+                f"{path}: was written to while the job read it, so nothing is published: leave the "
+                "input as it is while the job runs, then run it again"
+            )
 
 
 def with_checksums(sources: Sequence[Source], checksums: Mapping[str, str]) -> tuple[Source, ...]:

@@ -1,8 +1,6 @@
 """Files that people have: what each one is, read from its content, as a dataset."""
 
 import gzip
-import io
-import json
 import re
 import struct
 import zlib
@@ -11,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_job.datasets import CHARACTERS, Dataset, ImageFile, Source
+from beam_job.datasets import CHARACTERS, Dataset, ImageFile, Source, is_split_name
+from beam_job.options import DEFAULT_MAX_UNPACKED_BYTES
 from transforms.errors import InputError
 from transforms.files import (
     exists,
@@ -25,6 +24,7 @@ from transforms.files import (
     file_system,
     is_local,
     join_path,
+    last_updated,
     list_files,
     open_binary,
     split_path,
@@ -38,8 +38,12 @@ from transforms.images import (
     SIDE,
     STAGED_IMAGE_TYPE,
     Segment,
+    check_row_groups,
 )
+from transforms.json_documents import MAX_COUNT, is_name, parse_json
+from transforms.npy_header import MAX_NPY_HEADER_BYTES, NpyHeader, npy_header
 from transforms.object_stores import StoreError, check_store
+from transforms.printable import is_unicode
 from transforms.staged import STAGED_METADATA_KEY
 
 GZIP = "gzip"
@@ -53,6 +57,8 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _NPY_MAGIC = b"\x93NUMPY"
 _PARQUET_MAGIC = b"PAR1"
 FILES_AT_ONCE = 16
+_LABEL_BYTES = 8
+"""What the largest whole numbers of NumPy take."""
 _KINDS = "IDX (raw or gzip), .npy, or Parquet"
 
 
@@ -66,11 +72,16 @@ class _Facts(NamedTuple):
     label_sources: tuple[str, ...] = ()
 
 
-def files_dataset(pattern: str, labels_pattern: str | None, orientation: str) -> Dataset:
+def files_dataset(
+    pattern: str,
+    labels_pattern: str | None,
+    orientation: str,
+    max_unpacked_bytes: int = DEFAULT_MAX_UNPACKED_BYTES,
+) -> Dataset:
     """The dataset that the matched files make up; only headers and labels are read.
 
     Files of one split follow each other in the order of their names. Raises InputError where a
-    file is not what it should be.
+    file is not what it should be, or unpacks to more than `max_unpacked_bytes`.
     """
     paths = _without_label_files(_matched(pattern, "--input"))
     labels: Sequence[str | None]
@@ -83,9 +94,12 @@ def files_dataset(pattern: str, labels_pattern: str | None, orientation: str) ->
             f"--labels={labels_pattern} matches {_files(len(labels))} and --input={pattern} "
             f"{_files(len(paths))}: give one file of labels for each file of images"
         )
+    updated = last_updated([*paths, *filter(None, labels)])
     # Each file takes some requests, where it lies in a store, that wait for their answers.
     with ThreadPoolExecutor(1 if is_local(pattern) else FILES_AT_ONCE) as pool:
-        facts = list(pool.map(_inspect, paths, labels, repeat(orientation)))
+        facts = list(
+            pool.map(_inspect, paths, labels, repeat(orientation), repeat(max_unpacked_bytes))
+        )
     files = _numbered(facts)
     if not any(file.segment.rows for file in files):
         raise InputError(f"--input={pattern} holds no images: give files that hold some")
@@ -94,6 +108,7 @@ def files_dataset(pattern: str, labels_pattern: str | None, orientation: str) ->
         tuple(file for file in files if file.segment.rows),
         _merged_characters(facts),
         tuple(_sources(facts)),
+        updated=updated,
     )
 
 
@@ -108,8 +123,8 @@ def check_file_system(flag: str, path: str | None) -> None:
         raise InputError(f"--{flag}={path}: {error}") from error
     except (ValueError, OSError) as error:
         raise InputError(
-            f"--{flag}={path}: there is no file system for it: correct the path, or install "
-            f"what it needs (pip install 'emnist-latents[gcp]' or '[aws]') ({error})"
+            f"--{flag}={path}: there is no file system for it ({error}): correct the path, or "
+            "install what it needs (pip install 'emnist-latents[gcp]' or '[aws]')"
         ) from error
 
 
@@ -134,6 +149,9 @@ def _matched(pattern: str, flag: str) -> list[str]:
     paths = list_files(pattern)
     if not paths:
         raise InputError(f"{flag}={pattern} matches no file: give a file or a glob that does")
+    for path in paths:
+        if not is_unicode(path):
+            raise InputError(f"{path}: its name is no Unicode text: rename it")
     return paths
 
 
@@ -178,8 +196,8 @@ class GzipReader:
         self._file.close()
         self._raw.close()
 
-    def read(self, count: int = -1) -> bytes:
-        """Up to `count` bytes of what is in the gzip; all that is left for -1."""
+    def read(self, count: int) -> bytes:
+        """Up to `count` bytes of what is in the gzip."""
         try:
             return self._file.read(count)
         except (EOFError, OSError, zlib.error) as error:
@@ -188,20 +206,31 @@ class GzipReader:
             ) from error
 
 
-def _inspect(path: str, label_path: str | None, orientation: str) -> _Facts:
+def _inspect(
+    path: str, label_path: str | None, orientation: str, max_unpacked_bytes: int
+) -> _Facts:
+    if not is_split_name(split_name(path)):
+        raise InputError(
+            f"{path}: its folder says split={split_name(path)}: call a split by letters, digits, "
+            "spaces, - . and _"
+        )
     head = _head(path, 16)
     with open_binary(path) as file:
         zipped = file.read(2) == _GZIP_MAGIC
     if zipped and not head.startswith(b"\0\0"):
         raise InputError(f"{path}: a gzip of something else than IDX: unpack it first")
     if head.startswith(_PARQUET_MAGIC):
-        return _inspect_parquet(path, label_path, orientation)
+        return _inspect_parquet(path, label_path, orientation, max_unpacked_bytes)
     if head.startswith(_NPY_MAGIC):
-        offset, rows = _npy_header(path)
+        offset, rows = _npy_images(path)
     elif head.startswith(b"\0\0"):
         offset, rows = _idx_header(path, head, zipped)
+        if zipped:
+            _check_unpacked(path, rows, max_unpacked_bytes)
     else:
-        raise InputError(f"{path}: is none of {_KINDS}: it begins with {head[:8]!r}")
+        raise InputError(
+            f"{path}: is none of {_KINDS}, as it begins with {head[:8]!r}: give a file that is"
+        )
     labels = None if label_path is None else _checked_labels(label_path, path, rows)
     is_idx = head.startswith(b"\0\0")
     nist = re.match(r"emnist-([a-z]+)-", PurePosixPath(path).name)
@@ -219,6 +248,15 @@ def _inspect(path: str, label_path: str | None, orientation: str) -> _Facts:
     return _Facts(path, segment, False, characters, (label_path,) if label_path else ())
 
 
+def _check_unpacked(path: str, rows: int, max_unpacked_bytes: int) -> None:
+    """Raises InputError where a compressed file says that it holds more images than are borne."""
+    if rows * PIXELS > max_unpacked_bytes:
+        raise InputError(
+            f"{path}: says that it unpacks to {rows:,} images of {PIXELS} bytes, more than "
+            f"--max_unpacked_bytes={max_unpacked_bytes}: raise that if it is right"
+        )
+
+
 def _is_transposed(orientation: str, *, stored_by_nist: bool) -> bool:
     return stored_by_nist if orientation == "auto" else orientation == "transposed"
 
@@ -230,13 +268,15 @@ def _idx_header(path: str, head: bytes, zipped: bool) -> tuple[int, int]:
     if magic != _IDX_IMAGES_MAGIC:
         raise InputError(
             f"{path}: begins with {magic:#010x}; an IDX file of uint8 images begins with "
-            f"{_IDX_IMAGES_MAGIC:#010x}"
+            f"{_IDX_IMAGES_MAGIC:#010x}: give one"
         )
     if len(head) < IDX_HEADER_BYTES:
         raise InputError(f"{path}: truncated: {len(head)} bytes are no IDX file: fetch it again")
     rows, height, width = struct.unpack(">III", head[4:])
     if (height, width) != (SIDE, SIDE):
-        raise InputError(f"{path}: its images are {height}x{width}, not {SIDE}x{SIDE}")
+        raise InputError(
+            f"{path}: its images are {height}x{width}, not {SIDE}x{SIDE}: scale them first"
+        )
     if not zipped:
         check_length(path, file_bytes(path) - IDX_HEADER_BYTES, rows)
     return IDX_HEADER_BYTES, rows
@@ -253,18 +293,19 @@ def check_length(path: str, found: int, rows: int) -> None:
         )
 
 
-def _npy_header(path: str) -> tuple[int, int]:
+def _npy_images(path: str) -> tuple[int, int]:
     """(offset of the data, rows) of a .npy of uint8 images; nothing in it is ever unpickled."""
     with open_binary(path) as file:
-        shape, fortran, dtype = _read_npy_header(path, file)
-        offset = file.tell()
+        header = _npy_header_of(path, file.read(MAX_NPY_HEADER_BYTES))
+    shape, fortran, dtype, offset = header
     if dtype.hasobject:
         raise InputError(f"{path}: holds pickled objects, which are never loaded: save it as uint8")
     if dtype != np.uint8:
         raise InputError(f"{path}: is of type {dtype}, not uint8: save pixels from 0 to 255")
     if shape[1:] not in ((SIDE, SIDE), (SIDE, SIDE, 1), (PIXELS,)):
         raise InputError(
-            f"{path}: is of shape {shape}; images are (n, {SIDE}, {SIDE}), or (n, {PIXELS})"
+            f"{path}: is of shape {shape}; images are (n, {SIDE}, {SIDE}), or (n, {PIXELS}): "
+            "reshape it"
         )
     if fortran:
         raise InputError(
@@ -274,18 +315,13 @@ def _npy_header(path: str) -> tuple[int, int]:
     return offset, shape[0]
 
 
-def _read_npy_header(path: str, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
+def _npy_header_of(path: str, head: bytes) -> NpyHeader:
     try:
-        version = np.lib.format.read_magic(file)
-        if version not in readers:
-            raise ValueError(f"version {version} of the format")
-        return readers[version](file)
+        return npy_header(head)
     except ValueError as error:
-        raise InputError(f"{path}: its .npy header cannot be read: {_line(error)}") from error
+        raise InputError(
+            f"{path}: its .npy header cannot be read ({_line(error)}): save it with numpy.save()"
+        ) from error
 
 
 def _line(error: Exception) -> str:
@@ -307,7 +343,7 @@ def _labels_beside(path: str) -> str | None:
 
 
 def _checked_labels(path: str, images: str, rows: int) -> bytes:
-    labels = read_labels(path)
+    labels = read_labels(path, rows)
     if len(labels) != rows:
         raise InputError(
             f"{path}: holds {len(labels):,} labels, and {images} {rows:,} images: "
@@ -316,57 +352,84 @@ def _checked_labels(path: str, images: str, rows: int) -> bytes:
     return labels.tobytes()
 
 
-def read_labels(path: str) -> np.ndarray:
+def read_labels(path: str, rows: int) -> np.ndarray:
     """Labels from an IDX file (raw or gzip) or a .npy of whole numbers: uint8 (n,).
 
-    Raises InputError where it is neither, or a label is not from 0 to 255.
+    rows: how many there should be; no more is read than they may take. Raises InputError where it
+    is neither, or a label is not from 0 to 255.
     """
+    at_most = MAX_NPY_HEADER_BYTES + rows * _LABEL_BYTES
     with open_binary(path) as file:
-        content = file.read()
+        content = file.read(at_most + 1)
     if content.startswith(_GZIP_MAGIC):
         with GzipReader(path) as unzipped:
-            content = unzipped.read()
+            content = unzipped.read(at_most + 1)
+    if len(content) > at_most:
+        raise InputError(
+            f"{path}: holds more labels than the {rows:,} images that they are of: give the "
+            "labels of these images by --labels"
+        )
     if content.startswith(_NPY_MAGIC):
         return _npy_labels(path, content)
     if len(content) < _IDX_LABELS_HEADER_BYTES:
-        raise InputError(f"{path}: truncated: {len(content)} bytes are no file of labels")
+        raise InputError(
+            f"{path}: truncated: {len(content)} bytes are no file of labels: fetch it again"
+        )
     magic, rows = struct.unpack(">II", content[:_IDX_LABELS_HEADER_BYTES])
     if magic != _IDX_LABELS_MAGIC:
         raise InputError(
             f"{path}: begins with {magic:#010x}; an IDX file of labels begins with "
-            f"{_IDX_LABELS_MAGIC:#010x}"
+            f"{_IDX_LABELS_MAGIC:#010x}: give one"
         )
     labels = np.frombuffer(content, np.uint8, offset=_IDX_LABELS_HEADER_BYTES)
     if len(labels) != rows:
         what = "truncated" if len(labels) < rows else "too long"
-        raise InputError(f"{path}: {what}: says {rows:,} labels and holds {len(labels):,}")
+        raise InputError(
+            f"{path}: {what}: says {rows:,} labels and holds {len(labels):,}: fetch it again"
+        )
     return labels
 
 
 def _npy_labels(path: str, content: bytes) -> np.ndarray:
-    try:
-        labels: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
-    except ValueError as error:
-        raise InputError(f"{path}: cannot be read as labels: {_line(error)}") from error
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    shape, _, dtype, offset = _npy_header_of(path, content)
+    if len(shape) != 1 or not np.issubdtype(dtype, np.integer):
         raise InputError(
-            f"{path}: labels are whole numbers of shape (n,), not {labels.dtype} {labels.shape}"
+            f"{path}: labels are whole numbers of shape (n,), not {dtype} {shape}: save them so"
         )
+    if len(content) - offset != shape[0] * dtype.itemsize:
+        raise InputError(
+            f"{path}: {shape[0]:,} labels of type {dtype} take {shape[0] * dtype.itemsize:,} bytes "
+            f"and there are {len(content) - offset:,}: save it again"
+        )
+    labels: np.ndarray = np.frombuffer(content, dtype, offset=offset)
     if labels.size and (labels.min() < 0 or labels.max() > MAX_LABEL):
         raise InputError(
-            f"{path}: labels run from {labels.min()} to {labels.max()}, not 0 to {MAX_LABEL}"
+            f"{path}: labels run from {labels.min()} to {labels.max()}, not 0 to {MAX_LABEL}: "
+            "give other numbers"
         )
     return labels.astype(np.uint8)
 
 
-def _inspect_parquet(path: str, label_path: str | None, orientation: str) -> _Facts:
+def _inspect_parquet(
+    path: str, label_path: str | None, orientation: str, max_unpacked_bytes: int
+) -> _Facts:
     if label_path is not None:
-        raise InputError(f"--labels={label_path}: Parquet has its labels in a column of its own")
+        raise InputError(
+            f"--labels={label_path}: Parquet has its labels in a column of its own: leave it out"
+        )
+    try:
+        return _parquet_facts(path, orientation, max_unpacked_bytes)
+    except (pa.ArrowException, OSError, ValueError, StopIteration, MemoryError) as error:
+        raise InputError(
+            f"{path}: cannot be read as Parquet ({_line(error)}): fetch it again"
+        ) from error
+
+
+def _parquet_facts(path: str, orientation: str, max_unpacked_bytes: int) -> _Facts:
     with open_binary(path) as file:
-        try:
-            parquet = pq.ParquetFile(file)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path}: cannot be read as Parquet: {_line(error)}") from error
+        parquet = pq.ParquetFile(file)
+        check_row_groups(path, parquet, (IMAGE_ID_COLUMN,))
+        _check_unpacked(path, parquet.metadata.num_rows, max_unpacked_bytes)
         schema = parquet.schema_arrow
         staged = (
             IMAGE_COLUMN in schema.names and schema.field(IMAGE_COLUMN).type == STAGED_IMAGE_TYPE
@@ -374,7 +437,7 @@ def _inspect_parquet(path: str, label_path: str | None, orientation: str) -> _Fa
         has_image_ids = staged and IMAGE_ID_COLUMN in schema.names
         if has_image_ids and not pa.types.is_integer(schema.field(IMAGE_ID_COLUMN).type):
             kind = schema.field(IMAGE_ID_COLUMN).type
-            raise InputError(f"{path}: column 'image_id' is {kind}; image_ids are whole numbers")
+            raise InputError(f"{path}: column 'image_id' is {kind}: store whole numbers there")
         segment = Segment(
             path,
             "parquet",
@@ -396,8 +459,8 @@ def _image_column(path: str, schema: pa.Schema) -> str:
                 return str(field.name)
     columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
     raise InputError(
-        f"{path}: no column holds images; needed is `image`, as fixed-size binary of {PIXELS} "
-        f"bytes (staged) or a struct with `bytes` (Hugging Face); there are {columns}"
+        f"{path}: no column holds images, of {columns}: give a column `image`, as fixed-size "
+        f"binary of {PIXELS} bytes (staged) or a struct with `bytes` (Hugging Face)"
     )
 
 
@@ -406,7 +469,7 @@ def _label_column(path: str, schema: pa.Schema) -> str | None:
         return None
     kind = schema.field(LABEL_COLUMN).type
     if not pa.types.is_integer(kind):
-        raise InputError(f"{path}: column {LABEL_COLUMN!r} is {kind}; labels are whole numbers")
+        raise InputError(f"{path}: column {LABEL_COLUMN!r} is {kind}: store whole numbers there")
     return LABEL_COLUMN
 
 
@@ -421,12 +484,17 @@ def _parquet_characters(schema: pa.Schema, label_column: str | None) -> dict[int
     metadata = schema.metadata or {}
     try:
         if STAGED_METADATA_KEY in metadata:
-            characters = json.loads(metadata[STAGED_METADATA_KEY])["characters"]
-            return {int(label): str(character) for label, character in characters.items()}
-        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        return {label: str(name) for label, name in enumerate(features[label_column]["names"])}
+            characters = parse_json(metadata[STAGED_METADATA_KEY])["characters"]
+            return _in_unicode({int(label): str(name) for label, name in characters.items()})
+        features = parse_json(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        return _in_unicode(dict(enumerate(map(str, features[label_column]["names"]))))
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}  # Characters are shown where they are known, and not needed.
+
+
+def _in_unicode(characters: dict[int, str]) -> dict[int, str]:
+    """The characters; nothing where one is no text that can be stored."""
+    return characters if all(map(is_unicode, characters.values())) else {}
 
 
 def _numbered(facts: Sequence[_Facts]) -> list[ImageFile]:
@@ -434,6 +502,8 @@ def _numbered(facts: Sequence[_Facts]) -> list[ImageFile]:
     files, following = [], Counter[str]()
     for fact in facts:
         split = split_name(fact.path)
+        if not is_name(split):
+            raise InputError(f"{fact.path}: names a split {split!r}, which no folder may be called")
         segment = fact.segment
         if not fact.has_image_ids:
             segment = segment._replace(first_image_id=following[split])
@@ -443,6 +513,10 @@ def _numbered(facts: Sequence[_Facts]) -> list[ImageFile]:
                 "which a file before it may hold too: give each image once, in order"
             )
         following[split] = segment.first_image_id + segment.rows
+        if following[split] > MAX_COUNT:
+            raise InputError(
+                f"{fact.path}: begins with image_id {segment.first_image_id}: too large"
+            )
         files.append(ImageFile(split, segment))
     return files
 

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from typing import TextIO
 
+from transforms.printable import printable_lines
+
 
 def set_up_logging(*, debug: bool) -> None:
     """Our own lines and others' warnings; with `debug`, all that Beam has to say.
@@ -17,7 +19,9 @@ def set_up_logging(*, debug: bool) -> None:
     Call it before Beam is imported, which warns of optional packages while it is. Imports neither
     Beam nor anything that does.
     """
-    logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    stderr = logging.StreamHandler(sys.stderr)
+    stderr.setFormatter(_Printable())
+    logging.basicConfig(handlers=[stderr])
     logging.getLogger("beam_job").setLevel(logging.INFO)
     logging.getLogger().setLevel(logging.INFO if debug else logging.WARNING)
     if debug:
@@ -25,6 +29,11 @@ def set_up_logging(*, debug: bool) -> None:
     threading.excepthook = _tell_unless_hung_up
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_for_a_person)
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
 
 
 def _is_for_a_person(record: logging.LogRecord) -> bool:

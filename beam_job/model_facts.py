@@ -6,11 +6,24 @@ import numpy as np
 
 from transforms.engines.choice import INT8, Engine
 from transforms.engines.network import Network
+from transforms.json_documents import is_count
 from transforms.model_directory import Model
-from transforms.quantize import Quantization
+from transforms.quantize import QUANTIZATION, Quantization
 
 STORED_DTYPES = {"float32": "float32", "float16": "float16", "int8": "uint8"}
 """The type of the values in the files: int8 latents are numbers from 0 up, so uint8."""
+
+MODEL_FACTS = {
+    "name": str,
+    "sha256": str,
+    "decoder_sha256": (str, None),
+    "precision": str,
+    "latent_size": is_count,
+    "latent_dtype": lambda dtype: isinstance(dtype, str) and dtype in STORED_DTYPES,
+    "latent_bytes": is_count,
+    "quantization": (QUANTIZATION, None),
+}
+"""The shape of what model_facts gives, as far as it is read again."""
 
 
 def model_facts(

@@ -5,12 +5,14 @@ moved from there, and the sealing file (`manifest.json`, `dataset.json`) comes l
 complete if, and only if, that file is there. Doing it again after a failure half-way ends the same.
 
 Who writes an attempt holds its folder by a lock, on this machine, so that nobody takes it for one
-that was left. Object stores have no locks: there an attempt is nobody's.
+that was left. Object stores have no locks: there --resume takes over what it finds, --overwrite
+removes what was there when it began, and of two that work at once one is told.
 """
 
 import fcntl
 import os
 import random
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +21,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from transforms.errors import FilledError, InputError, RunError
+from transforms.file_errors import is_file_system_error
 from transforms.files import (
     FileFacts,
     exists,
-    is_file_system_error,
     is_local,
     join_path,
     list_files,
@@ -41,20 +43,25 @@ BEGUN = "begun"
 PUBLISHING = "publishing"
 """What an attempt writes when it is about to publish: one at a time may."""
 
-_TRIES = 40
-_LONGEST_PAUSE = 10.0
-"""Between two tries to be the only one that publishes, in seconds; together about five minutes."""
+_TRIES, _TOLD_AT = 20, 7
+_LONGEST_PAUSE = 5.0
+"""Between two tries to be the only one that publishes, in seconds; together about a minute."""
 
 _held: dict[str, int] = {}
 """The folders of attempts that this process holds, each by a file descriptor."""
 
 
 class Attempt(NamedTuple):
-    """One attempt at writing an output. made: local folders that were not there before it."""
+    """One attempt at writing an output.
+
+    made: local folders that were not there before it. before: the folders of attempts that a store
+    had when it began.
+    """
 
     folder: str
     output: str
     made: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
 
     @property
     def run_id(self) -> str:
@@ -103,12 +110,43 @@ def _was_publishing(output: str) -> bool:
     return any(exists(child(other.folder, PUBLISHING)) for other in all_attempts(output))
 
 
+def check_no_links(output: str, owned: Sequence[str]) -> None:
+    """Raises InputError where one of the folders that a run owns in its output is a link.
+
+    Files would be written, and those of an earlier run removed, where it leads to.
+    """
+    for folder in owned:
+        link = linked_folder(child(output, folder))
+        if link is not None:
+            raise InputError(
+                f"{link} is a link, and what is written stays in --output={output}: remove it"
+            )
+
+
+def linked_folder(folder: str) -> str | None:
+    """A local folder, or the first below it, that is a link to another; None for none."""
+    if not is_local(folder):
+        return None
+    below = (Path(at, name) for at, names, _ in os.walk(folder) for name in names)
+    links = (path for path in (Path(folder), *below) if path.is_symlink())
+    return next(map(str, links), None)
+
+
 def check_not_filled(attempt: Attempt, seal: str, *, overwrite: bool) -> None:
     """Raises FilledError if another attempt was faster, and is not to be replaced."""
     if not overwrite and exists(child(attempt.output, seal)):
         raise FilledError(
             f"--output={attempt.output} was filled by another command while this one worked, and "
             "that one stays: give another folder, or --overwrite"
+        )
+
+
+def _check_not_removed(attempt: Attempt) -> None:
+    """Raises FilledError if a later command overwrote, in a store, what this one wrote."""
+    if not is_local(attempt.folder) and not exists(child(attempt.folder, BEGUN)):
+        raise FilledError(
+            f"--output={attempt.output} was overwritten by another command while this one worked, "
+            "and that one stays: give another folder, or --overwrite"
         )
 
 
@@ -120,6 +158,7 @@ def begin(output: str, flag: str) -> Attempt:
     folder = child(output, f"{ATTEMPT_PREFIX}{uuid.uuid4().hex[:12]}")
     try:
         made = _missing_folders(Path(output)) if is_local(output) else ()
+        before = () if is_local(output) else tuple(other.folder for other in all_attempts(output))
         make_parent(child(folder, BEGUN))
         if not is_local(output):  # Where there is no folder to make, a file shows whether one can.
             write_bytes(child(folder, BEGUN), b"begun")
@@ -128,7 +167,7 @@ def begin(output: str, flag: str) -> Attempt:
         raise InputError(
             f"{flag}={output} cannot be written ({reason}): give a folder that can"
         ) from error
-    attempt = Attempt(folder, output, made)
+    attempt = Attempt(folder, output, made, before)
     if not hold(attempt):
         raise InputError(
             f"{flag}={output}: another command removed what this one began: run it again"
@@ -179,7 +218,9 @@ def other_attempts(attempt: Attempt) -> list[Attempt]:
 def all_attempts(output: str) -> list[Attempt]:
     """What was begun in an output and has not been finished; in a store, what can be seen of it."""
     if is_local(output):
-        found = [str(path) for path in sorted(Path(output).glob(f"{ATTEMPT_PREFIX}*"))]
+        there = sorted(Path(output).glob(f"{ATTEMPT_PREFIX}*"))
+        # A link leads to what is none of this output's.
+        found = [str(path) for path in there if not path.is_symlink()]
     else:
         top = child(output, ATTEMPT_PREFIX)
         paths = list_files(f"{top}*/**")
@@ -209,7 +250,9 @@ def publish(
     was faster, unless it is to be overwritten.
     """
     with _alone(attempt):
+        check_no_links(attempt.output, owned)
         check_not_filled(attempt, seal, overwrite=overwrite)
+        _check_not_removed(attempt)
         _remove_left_attempts(attempt, overwrite=overwrite)
         _publish(attempt, files, seal, content, owned)
     remove(attempt.folder)
@@ -230,11 +273,13 @@ def _alone(attempt: Attempt) -> Iterator[None]:
         if not others:
             break
         remove(claim)
+        if number == _TOLD_AT:
+            print(f"note: waiting for who publishes by {others[0]}", file=sys.stderr)
         time.sleep(random.uniform(0.5, 1) * min(_LONGEST_PAUSE, 0.05 * 2**number))  # noqa: S311
     else:
         raise RunError(
             f"{others[0]} says that another command is publishing to {attempt.output}: wait for "
-            "it, or remove that file where the command was killed"
+            "it; where it was killed, run it again with --resume, or remove that file"
         )
     try:
         yield
@@ -274,9 +319,13 @@ def _publish(
 
 
 def _remove_left_attempts(attempt: Attempt, *, overwrite: bool) -> None:
-    """Removes what was killed and left in the output; in a store, if told to, what any began."""
+    """Removes what was killed and left in the output.
+
+    In a store nobody can tell: there that is, where this one may overwrite, all that was there when
+    it began. Not what began later: to that one it is left to overwrite this one.
+    """
     for other in other_attempts(attempt):
-        if is_left(other) or (overwrite and not is_local(other.folder)):
+        if is_left(other) or (overwrite and other.folder in attempt.before):
             remove(other.folder)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +11,13 @@ import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_job import publishing, run_directory
-from beam_job.datasets import Dataset, counts_in_words, cut_shards
+from beam_job.datasets import Dataset, check_unchanged, counts_in_words, cut_shards
 from beam_job.decoded_sample import one_in
+from beam_job.lines import say, tell
 from beam_job.logs import worker_processes_held_back
 from beam_job.options import ReconstructOptions, beam_options
 from beam_job.pictures import Compared, Picture, picks, sheet, triptych
-from beam_job.pipelines import has_worker_processes, is_local, run_to_end, submit
+from beam_job.pipelines import has_worker_processes, is_local, new_pipeline, run_to_end, submit
 from beam_job.progress import Progress, tick
 from beam_job.publishing import Attempt
 from beam_job.quality_report import Group, quality_lines, quality_report
@@ -56,13 +56,14 @@ _FORMAT = "emnist-latents reconstruction"
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be decoded, for any worker to write down."""
+    """What is to be decoded, for any worker to write down. updated: as the originals have it."""
 
     attempt: Attempt
     run: CompleteRun
     model: Model
     shards: tuple[LatentShard, ...]
     originals: dict[str, Any] | None
+    updated: Mapping[str, float]
     overwrite: bool
 
     @property
@@ -89,18 +90,19 @@ def run(
     attempt = publishing.begin(options.output, "--output")
     try:
         originals, facts = None, None
+        updated: Mapping[str, float] = {}
         if options.originals is not None:
             dataset = open_dataset(options.originals)
-            facts = _originals_facts(dataset, compressed)
+            facts, updated = _originals_facts(dataset, compressed), dataset.updated
             dataset = with_gzips_staged(dataset, attempt.folder)
             originals = _original_shards(dataset, compressed)
         shards = _latent_shards(compressed, originals)
-        plan = _Plan(attempt, compressed, model, tuple(shards), facts, options.overwrite)
+        plan = _Plan(attempt, compressed, model, tuple(shards), facts, updated, options.overwrite)
         model_path = model_for(runner, model, model.name, attempt.folder)
         if options.no_wait:  # The attempt is the job's now.
             submit(build_pipeline(options, pipeline_options, plan, model_path))
             if not options.quiet:
-                print(f"submitted: {options.output} is complete when its {SEAL} is there")
+                say(f"submitted: {options.output} is complete when its {SEAL} is there")
             return
         _run_pipeline(options, pipeline_options, plan, model_path)
     except BaseException:
@@ -184,10 +186,7 @@ def build_pipeline(
 
     progress_path: where to note images done, on this machine; None for nowhere.
     """
-    try:
-        pipeline = beam.Pipeline(options=pipeline_options)
-    except ValueError as error:  # Beam's own check of what a runner needs.
-        raise InputError(f"the runner needs other flags: {error}") from error
+    pipeline = new_pipeline(pipeline_options)
     decoded = (
         pipeline
         | "Shards" >> beam.Create(list(plan.shards), reshuffle=False)
@@ -262,6 +261,7 @@ def _complete(
     if _is_published(plan):
         return
     _check_files(plan, files, quality)
+    check_unchanged(plan.updated)
     shown = sorted(sample, key=lambda batch: (batch.shard, batch.image_ids[:1].tolist()))
     documents = _sheets(shown)
     report = quality_report(quality, plan.run.characters) if plan.measured else None
@@ -413,23 +413,20 @@ def _as_compared(shown: Sequence[DecodedBatch]) -> Compared | None:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def _show(output: str, plan: _Plan) -> None:
     if plan.measured:
         report = run_directory.read_json(output, QUALITY)
-        print(columns_of_text(quality_lines(report)))
-        print()
+        say(*columns_of_text(quality_lines(report)), "")
     seal = run_directory.read_json(output, SEAL)
     for path in dict.fromkeys(_folder(path) for path in (*seal["files"], SEAL)):
-        print(publishing.child(output, path))
-    sys.stdout.flush()
+        say(publishing.child(output, path))
     if plan.originals is not None and not plan.originals["same_files"]:
-        print(
+        tell(
             "note: the originals are other files than the run was made of; that they are the same "
-            "images is known only as far as counts, image_ids and labels go",
-            file=sys.stderr,
+            "images is known only as far as counts, image_ids and labels go"
         )
 
 

@@ -10,18 +10,20 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from beam_job import publishing
-from beam_job.publishing import Attempt, child
+from beam_job.publishing import PUBLISHING, Attempt, child
 from beam_job.run_directory import versions
-from transforms.errors import FilledError, InputError, JobError, RunError
+from transforms.errors import FilledError, InputError, JobError, RunError, StoreFailedError
+from transforms.file_errors import is_file_system_error
 from transforms.files import (
     exists,
-    is_file_system_error,
     list_files,
     read_bytes,
     remove,
     write_bytes,
 )
 from transforms.images import Shard
+from transforms.json_documents import MAX_JSON_BYTES, read_json
+from transforms.latents import LATENTS_FOLDER
 from transforms.shard_files import NOTES_FOLDER, ShardNote, note_path
 
 JOB = "job.json"
@@ -70,20 +72,25 @@ def taken_over(attempt: Attempt, job: Mapping[str, Any], *, strictly: bool) -> A
         )
     if not same:
         return attempt
-    best = max(same, key=finished_shards)
+    best = max(same, key=_progress)
     if not publishing.hold(best):
         raise InputError(f"--resume: another command is at work on {best.folder}: wait for its end")
     publishing.abandon(attempt)
-    return best
+    return best._replace(before=attempt.before)
+
+
+def _progress(attempt: Attempt) -> tuple[bool, int]:
+    """How far an attempt came: one that had begun to publish came furthest."""
+    return exists(child(attempt.folder, PUBLISHING)), finished_shards(attempt)
 
 
 def _job(attempt: Attempt) -> dict[str, Any] | None:
     path = child(attempt.folder, JOB)
-    if not exists(path):
+    if not exists(path) or publishing.linked_folder(attempt.folder):
         return None
     try:
-        job = json.loads(read_bytes(path))
-    except ValueError:
+        job = read_json(path)
+    except (ValueError, OSError):
         return None
     return job if isinstance(job, dict) and "created" in job else None
 
@@ -126,7 +133,8 @@ def kept_shards(attempt: Attempt, shards: Sequence[Shard]) -> list[KeptShard]:
         if path not in noted:
             continue
         note = read_note(path)
-        if note is None:
+        # Its file is moved by that path, which is not to lead anywhere else.
+        if note is None or note.file.path != f"{LATENTS_FOLDER}/{shard.key.name}.parquet":
             continue
         there = child(attempt.folder, note.file.path)
         # An attempt that was interrupted while it published has moved some of its files.
@@ -138,8 +146,8 @@ def kept_shards(attempt: Attempt, shards: Sequence[Shard]) -> list[KeptShard]:
 def read_note(path: str) -> ShardNote | None:
     """What is noted there; None for nothing, or nothing that can be read: it is made anew."""
     try:
-        return ShardNote.from_json(read_bytes(path)) if exists(path) else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return ShardNote.from_json(read_bytes(path, MAX_JSON_BYTES)) if exists(path) else None
+    except (ValueError, TypeError, OSError):
         return None
 
 
@@ -151,24 +159,26 @@ def finished_shards(attempt: Attempt) -> int:
 def leave(attempt: Attempt, error: BaseException) -> BaseException:
     """Leaves what an attempt has finished for --resume; the error, with how far it came.
 
-    An attempt that has finished nothing, that came too late, or whose store can no longer be asked,
-    is abandoned.
+    An attempt that has finished nothing, or that came too late, is abandoned. One whose store fails
+    is left as it is, and the store not asked for more.
     """
     if isinstance(error, FilledError):
         publishing.abandon(attempt)
         return error
-    try:
-        done = finished_shards(attempt)
-        remove(child(attempt.folder, "staged"))
-    except Exception as asking:
-        if not (isinstance(asking, (OSError, RunError)) or is_file_system_error(asking)):
-            raise
-        done = 0
-    if not done:
-        publishing.abandon(attempt)
-        return error
+    hint = "--resume goes on with what is done"
+    if not isinstance(error, StoreFailedError):
+        try:
+            done = finished_shards(attempt)
+            remove(child(attempt.folder, "staged"))
+        except Exception as asking:
+            if not (isinstance(asking, (OSError, RunError)) or is_file_system_error(asking)):
+                raise
+        else:
+            if not done:
+                publishing.abandon(attempt)
+                return error
+            hint += f", {done} shard{'s' * (done > 1)}"
     publishing.release(attempt)
-    hint = f"--resume goes on with what is done, {done} shard{'s' * (done > 1)}"
     if isinstance(error, KeyboardInterrupt):
         return KeyboardInterrupt(hint)
     return type(error)(f"{error}; {hint}") if isinstance(error, JobError) else error

@@ -1,30 +1,49 @@
 """What there is in a run directory, and whether a run may be written to one."""
 
-import json
 import platform
 from dataclasses import dataclass
 from typing import Any
 
 from beam_job import __version__, publishing
-from beam_job.datasets import shard_keys
+from beam_job.datasets import SOURCE, is_split_name, shard_keys
 from beam_job.installed import versions_if_installed, versions_of
+from beam_job.model_facts import MODEL_FACTS
+from transforms import json_documents
 from transforms.errors import InputError
-from transforms.files import exists, list_files, read_bytes
+from transforms.files import exists, list_files
 from transforms.images import ShardKey
+from transforms.json_documents import check_shape, is_count, is_name, is_path_below
 from transforms.latents import LATENTS_FOLDER
 from transforms.quantize import Quantization
-from transforms.shard_files import ShardFile
+from transforms.shard_files import SHARD_FILE, ShardFile
 
 MANIFEST = "manifest.json"
 SIZES = "sizes.json"
 REPORT = "report.html"
 REJECTS = "rejects/rejects.jsonl"
 FORMAT = "emnist-latents run"
+OWNED = (LATENTS_FOLDER, "rejects")
+"""The folders of an output that are a run's."""
 MEGABYTE = 1024 * 1024
 """1 MB as the reference counts it."""
 
 _VERSIONS_OF = ("apache-beam", "keras", "numpy", "pyarrow", "tensorflow")
 _VERSIONS_IF_INSTALLED = ("ai-edge-litert", "ncnn")
+
+_COUNTS = ("images", "shards", "read", "rejected", "encoded", "written")
+_MANIFEST = {
+    "run_id": str,
+    "dataset": {
+        "name": str,
+        "fingerprint": str,
+        "splits": {...: dict.fromkeys(_COUNTS, is_count)},
+        "sources": [SOURCE],
+    },
+    "model": MODEL_FACTS,
+    "characters": {...: str},
+    "flags": {"shard_size": is_count, "dataset": (str, None)},
+    "files": [{"path": is_path_below, "bytes": is_count, "sha256": str}],
+}
 
 
 def check_output(output: str, *, overwrite: bool, resume: bool) -> None:
@@ -33,6 +52,7 @@ def check_output(output: str, *, overwrite: bool, resume: bool) -> None:
     resume: an unfinished run may be there, to go on with.
     """
     publishing.check_is_folder(output)
+    publishing.check_no_links(output, OWNED)
     if not list_files(publishing.child(output, "**")):
         return
     complete = is_run(output)
@@ -56,7 +76,7 @@ def is_run(output: str) -> bool:
         return False
     try:
         return read_json(output, MANIFEST).get("format") == FORMAT
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, OSError):
         return False
 
 
@@ -71,8 +91,8 @@ def versions() -> dict[str, str]:
 
 
 def read_json(output: str, name: str) -> dict[str, Any]:
-    """A JSON file of a run directory."""
-    content: dict[str, Any] = json.loads(read_bytes(publishing.child(output, name)))
+    """A JSON file of a run directory. Raises ValueError or OSError where there is none."""
+    content: dict[str, Any] = json_documents.read_json(publishing.child(output, name))
     return content
 
 
@@ -130,6 +150,26 @@ class CompleteRun:
         ]
 
 
+def _check_manifest(run: CompleteRun) -> None:
+    """Raises ValueError unless all is there that will be asked of a manifest."""
+    manifest = run.manifest
+    check_shape(manifest, _MANIFEST)
+    for split in manifest["dataset"]["splits"]:
+        if not is_name(split):
+            raise ValueError(f"a split is called {split!r}")
+    quantization, size = run.quantization, manifest["model"]["latent_size"]
+    if quantization is not None and len(quantization.scale) != size:
+        raise ValueError(f"{len(quantization.scale)} scales for {size} values a latent")
+    if not run.shard_size:
+        raise ValueError("its shards have no images")
+    shards = sum(-(-images // run.shard_size) for images in run.staged.values())
+    if shards > len(manifest["files"]):  # Before so many are gone through.
+        raise ValueError(f"{len(manifest['files'])} files for {shards:,} shards")
+    for file in manifest["files"]:
+        if file["path"].startswith(f"{LATENTS_FOLDER}/"):
+            check_shape(file, SHARD_FILE, file["path"])
+
+
 def complete_run(folder: str) -> CompleteRun:
     """The run in a folder; raises InputError where there is none, or its manifest is not whole."""
     path = publishing.child(folder, MANIFEST)
@@ -142,11 +182,11 @@ def complete_run(folder: str) -> CompleteRun:
         run = CompleteRun(folder, read_json(folder, MANIFEST))
         if run.manifest["format"] != FORMAT:
             raise ValueError(f"its format is {run.manifest['format']!r}")
-        # All that will be asked of it: what is missing is found now.
-        _ = run.shard_files(), run.quantization, run.characters
-        _ = [run.manifest["model"][name] for name in ("name", "sha256", "decoder_sha256")]
-        _ = run.manifest["run_id"], run.manifest["dataset"]["name"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _check_manifest(run)
+        if not all(map(is_split_name, run.staged)):
+            raise ValueError("a split is no name for a folder")
+        _ = run.shard_files(), run.characters  # What is missing is found now.
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(
             f"{path} is not what compress writes ({type(error).__name__}: {error}): it was "
             "altered; run compress again"

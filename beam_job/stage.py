@@ -32,6 +32,7 @@ from beam_job.inputs import (
     check_length,
     files_dataset,
 )
+from beam_job.lines import say
 from beam_job.options import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_SHARD_SIZE,
@@ -62,15 +63,17 @@ def run(options: StageOptions) -> int:
     dataset = ensure_staged(options.dataset, options)
     if not options.quiet:
         counts = ", ".join(f"{rows:,} {split}" for split, rows in dataset.rows.items())
-        print(f"{options.dataset}: {counts} images in {len(dataset.files)} files")
-        print(staged_folder(options.data_dir, options.dataset))
+        say(f"{options.dataset}: {counts} images in {len(dataset.files)} files")
+        say(staged_folder(options.data_dir, options.dataset))
     return 0
 
 
 def known_dataset(images: ImageOptions) -> Dataset | None:
     """The dataset as far as it can be known without staging it; None where it must be staged."""
     if images.input is not None:
-        return files_dataset(images.input, images.labels, images.orientation)
+        return files_dataset(
+            images.input, images.labels, images.orientation, images.max_unpacked_bytes
+        )
     return staged_dataset(images.data_dir, str(images.dataset))
 
 
@@ -274,7 +277,10 @@ def _stage_gzip(file: ImageFile, writer: _Writer) -> Iterator[ImageFile]:
                     first_row=0,
                     first_image_id=first,
                     label_column=LABEL_COLUMN,
+                    sha256=staged.facts.sha256,
                 ),
             )
-        excess = sum(len(chunk) for chunk in iter(lambda: unzipped.read(1 << 20), b""))
-        check_length(segment.path, segment.rows * PIXELS + excess, segment.rows)
+        if unzipped.read(1):  # How much more a gzip may take days to unpack.
+            raise InputError(
+                f"{segment.path}: too long: more follows {segment.rows:,} images: fetch it again"
+            )

@@ -6,7 +6,6 @@
 import io
 import json
 import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -19,18 +18,19 @@ import numpy as np
 from beam_job import __version__, publishing
 from beam_job.datasets import Source
 from beam_job.fit import (
+    MAX_CHECKPOINT_BYTES,
     Fitted,
     NothingLearntError,
     Progress,
     Settings,
     checkpoint_bytes,
     fit,
-    is_checkpoint,
     read_checkpoint,
 )
 from beam_job.images_at_hand import Partition, load_images, partition
 from beam_job.installed import versions_of
 from beam_job.int8_encoder import int8_encoder_bytes
+from beam_job.lines import say, tell
 from beam_job.options import MAX_BITS, MIN_BITS, TrainOptions
 from beam_job.preflight import CHECKPOINT_FILE, check_training_output
 from beam_job.publishing import Attempt
@@ -121,10 +121,9 @@ def run(options: TrainOptions) -> int:
     finally:
         publishing.abandon(attempt)
     if not options.quiet:
-        print(card_table(card))
-        print(publishing.child(options.output, CARD_FILE))
+        say(*card_table(card), publishing.child(options.output, CARD_FILE))
         for warning in card["warnings"]:
-            print(f"note: {warning}", file=sys.stderr)
+            tell(f"note: {warning}")
     return 0
 
 
@@ -191,12 +190,13 @@ def _begun(checkpoint: str, settings: Settings, fingerprint: str) -> Progress:
     """Where a training that was interrupted stood, or the start of one."""
     if not exists(checkpoint):
         return Progress()
-    content = read_bytes(checkpoint)
-    if not is_checkpoint(content):
+    try:
+        there = read_checkpoint(read_bytes(checkpoint, MAX_CHECKPOINT_BYTES))
+    except (ValueError, OSError) as error:
         raise InputError(
-            f"{checkpoint} is no checkpoint that can be read: remove it, or give another folder"
-        )
-    there = read_checkpoint(content)
+            f"{checkpoint} is no checkpoint that can be read ({error}): remove it, or give "
+            "another folder"
+        ) from error
     differing = list(
         differences(
             {**there.settings, "images": there.fingerprint},
@@ -386,7 +386,7 @@ def _latent_facts(encode: Compute, data: TrainingData) -> dict[str, Any]:
     }
 
 
-def card_table(card: Mapping[str, Any]) -> str:
+def card_table(card: Mapping[str, Any]) -> list[str]:
     """The quality of a model as a table of plain text: PSNR in dB and SSIM of held-out images."""
     names = list(card["quality"])
     lines = [["held-out images", *(f"{name}" for name in names)]]

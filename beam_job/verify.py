@@ -19,14 +19,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beam_job import publishing
 from beam_job.datasets import Source, counts_in_words, cut_shards
 from beam_job.decoded_sample import one_in
 from beam_job.inputs import check_file_system
+from beam_job.lines import say
 from beam_job.model_facts import STORED_DTYPES, latents_metadata
-from beam_job.options import ImageOptions, VerifyOptions
+from beam_job.options import DONE, FAILED, ImageOptions, VerifyOptions
 from beam_job.progress import Progress, tick
 from beam_job.report import sizes_report
 from beam_job.run_directory import MANIFEST, REJECTS, REPORT, SIZES, CompleteRun, complete_run
@@ -36,7 +38,7 @@ from transforms.encode import latents_of
 from transforms.engines.choice import choose_engine, load_encoder
 from transforms.engines.network import Compute
 from transforms.errors import InputError
-from transforms.files import PARTS_AT_ONCE, exists, list_files, read_bytes
+from transforms.files import PARTS_AT_ONCE, exists, file_bytes, list_files, read_bytes
 from transforms.images import (
     IMAGE_ID_COLUMN,
     LABEL_COLUMN,
@@ -46,11 +48,14 @@ from transforms.images import (
     Shard,
     read_shard,
 )
+from transforms.json_documents import check_shape, is_count, parse_json
 from transforms.latents import (
     CHARACTER_COLUMN,
     LATENT_COLUMN,
     LATENTS_FOLDER,
+    MAX_LATENTS_FILE_BYTES,
     METADATA_KEY,
+    check_latents_fit,
     latent_schema,
 )
 from transforms.model_directory import Model, find_model
@@ -63,6 +68,7 @@ _TOLERANCE = 1e-4
 
 _READ_IMAGES = 1024
 _SHOWN_PROBLEMS = 20
+_REJECT = {"split": str, "image_id": is_count}
 
 
 class Problem(NamedTuple):
@@ -105,7 +111,7 @@ def run(options: VerifyOptions) -> int:
     if options.against is not None and not verified.problems:
         compare_again(compressed, options, options.against, verified)
     _show(compressed, options, verified)
-    return 1 if verified.problems else 0
+    return FAILED if verified.problems else DONE
 
 
 def read_back(compressed: CompleteRun) -> Verified:
@@ -188,17 +194,16 @@ def _documents(compressed: CompleteRun, verified: Verified) -> dict[str, bytes]:
 def _content(folder: str, file: Mapping[str, Any]) -> tuple[bytes, str | None]:
     """A file's bytes, and what is wrong with them."""
     name = file["path"]
-    if name.startswith(("/", "\\")) or {"..", ""} & set(name.split("/")) or "://" in name:
-        return b"", "lies outside of the run directory"
     path = publishing.child(folder, name)
     if not exists(path):
         return b"", "is gone"
     try:
-        content = read_bytes(path)
+        size = file_bytes(path)
+        if size != file["bytes"]:
+            return b"", f"has {size:,} bytes, and the manifest says {file['bytes']:,}"
+        content = read_bytes(path, MAX_LATENTS_FILE_BYTES)
     except OSError as error:
         return b"", f"cannot be read ({error.strerror or error})"
-    if len(content) != file["bytes"]:
-        return content, f"has {len(content):,} bytes, and the manifest says {file['bytes']:,}"
     if sha256(content).hexdigest() != file["sha256"]:
         return content, "has another SHA-256 than the manifest says: it was altered"
     return content, None
@@ -208,7 +213,8 @@ def _rejected_ids(content: bytes, verified: Verified) -> dict[str, frozenset[int
     """The image_ids of rejects by split; one that is there twice is a problem."""
     seen = Counter[tuple[str, int]]()
     for line in content.splitlines():
-        reject = json.loads(line)
+        reject = parse_json(line)
+        check_shape(reject, _REJECT)
         seen[reject["split"], reject["image_id"]] += 1
     verified.problems += [
         Problem(REJECTS, f"has image_id {image_id} of split {split} {count} times")
@@ -225,13 +231,18 @@ def _read_file(compressed: CompleteRun, file: ShardFile, rejected: frozenset[int
         return _Read(0, len(content), None, None, frozenset(), (problem,))
     try:
         with pq.ParquetFile(io.BytesIO(content)) as parquet:
-            table, metadata = parquet.read(), parquet.metadata.metadata or {}
-    except (OSError, pa.ArrowException) as error:
+            problems = tuple(_promise_problems(compressed, file, parquet))
+            if not parquet.schema_arrow.equals(_schema(compressed)):
+                rows = parquet.metadata.num_rows
+                return _Read(rows, len(content), None, None, frozenset(), problems)
+            check_latents_fit(file.path, parquet)
+        # A character that is stored once, for all rows to refer to, is to stay so.
+        with pq.ParquetFile(io.BytesIO(content), read_dictionary=[CHARACTER_COLUMN]) as parquet:
+            table = parquet.read()
+    except (OSError, ValueError, MemoryError, pa.ArrowException, InputError) as error:
         problem = f"cannot be read as Parquet ({' '.join(str(error).split())})"
         return _Read(0, len(content), None, None, frozenset(), (problem,))
-    problems = tuple(_file_problems(compressed, file, table, metadata))
-    if problems and not table.schema.equals(_schema(compressed)):
-        return _Read(table.num_rows, len(content), None, None, frozenset(), problems)
+    problems += tuple(_row_problems(compressed, file, table))
     image_ids = table.column(IMAGE_ID_COLUMN).to_pylist()
     first, last = (image_ids[0], image_ids[-1]) if image_ids else (None, None)
     found = rejected.intersection(image_ids)
@@ -244,18 +255,22 @@ def _schema(compressed: CompleteRun) -> pa.Schema:
     return latent_schema(model["latent_size"], value_type)
 
 
-def _file_problems(
-    compressed: CompleteRun, file: ShardFile, table: pa.Table, metadata: Mapping[bytes, bytes]
+def _promise_problems(
+    compressed: CompleteRun, file: ShardFile, parquet: pq.ParquetFile
 ) -> Iterator[str]:
-    manifest = compressed.manifest
+    """What a file says of itself otherwise than the manifest."""
+    manifest, metadata = compressed.manifest, parquet.metadata.metadata or {}
     promised = latents_metadata(manifest["dataset"]["name"], manifest["model"])
-    if json.loads(metadata.get(METADATA_KEY, b"null")) != promised:
+    if parse_json(metadata.get(METADATA_KEY, b"null")) != promised:
         yield "says otherwise than the manifest what it was made of, and by which model"
-    if table.num_rows != file.rows:
-        yield f"has {table.num_rows:,} rows, and the manifest says {file.rows:,}"
-    if not table.schema.equals(_schema(compressed)):
-        yield f"has other columns than the manifest promises: {' '.join(str(table.schema).split())}"
-        return
+    if parquet.metadata.num_rows != file.rows:
+        yield f"has {parquet.metadata.num_rows:,} rows, and the manifest says {file.rows:,}"
+    schema = parquet.schema_arrow
+    if not schema.equals(_schema(compressed)):
+        yield f"has other columns than the manifest promises: {' '.join(str(schema).split())}"
+
+
+def _row_problems(compressed: CompleteRun, file: ShardFile, table: pa.Table) -> Iterator[str]:
     image_ids = table.column(IMAGE_ID_COLUMN).to_numpy()
     if (np.diff(image_ids) <= 0).any():
         place = int(np.flatnonzero(np.diff(image_ids) <= 0)[0])
@@ -273,8 +288,8 @@ def _value_problems(
     compressed: CompleteRun, table: pa.Table, image_ids: np.ndarray
 ) -> Iterator[str]:
     labels = table.column(LABEL_COLUMN).to_pylist()
-    named = [compressed.characters.get(label) for label in labels]
-    if named != table.column(CHARACTER_COLUMN).to_pylist():
+    named = pa.array([compressed.characters.get(label) for label in labels], pa.string())
+    if not _same_characters(table.column(CHARACTER_COLUMN), named):
         yield "names other characters for its labels than the manifest"
     lists = table.column(LATENT_COLUMN).combine_chunks()
     if lists.null_count or lists.flatten().null_count:
@@ -288,6 +303,16 @@ def _value_problems(
     quantization = compressed.quantization
     if quantization is not None and (latents >= 2**quantization.bits).any():
         yield f"has a latent of {latents.max()}, more than {quantization.bits} bits hold"
+
+
+def _same_characters(stored: pa.ChunkedArray, named: pa.Array) -> bool:
+    """Whether characters, stored as a dictionary in each chunk, are those that labels stand for."""
+    longest = max([0, *(len(name) for name in named.unique().to_pylist() if name)])
+    for chunk in stored.chunks:
+        lengths = pc.utf8_length(chunk.dictionary)
+        if len(lengths) and pc.max(lengths).as_py() > longest:
+            return False
+    return bool(stored.cast(pa.string()).combine_chunks().equals(named))
 
 
 def _check_order(files: Sequence[tuple[ShardFile, _Read]], verified: Verified) -> None:
@@ -349,9 +374,9 @@ def _check_sizes(
         for split, rows in verified.images.items()
     }
     sources = [Source(**source) for source in manifest["dataset"]["sources"]]
-    expected, found = sizes_report(sizes, sources), json.loads(content)
+    expected, found = sizes_report(sizes, sources), dict(_leaves(parse_json(content)))
     for place, counted in _leaves(expected):
-        said = dict(_leaves(found)).get(place)
+        said = found.get(place)
         if said != counted:
             name = ".".join(place)
             verified.problems.append(Problem(SIZES, f"says {said} for {name}: it is {counted}"))
@@ -469,20 +494,20 @@ def _show(compressed: CompleteRun, options: VerifyOptions, verified: Verified) -
             "compared": verified.compared,
             "problems": [problem._asdict() for problem in verified.problems],
         }
-        print(json.dumps(described, indent=2))
+        say(*json.dumps(described, indent=2).split("\n"))
         return
     for problem in verified.problems[:_SHOWN_PROBLEMS]:
-        print(f"{problem.path} {problem.problem}")
+        say(f"{problem.path} {problem.problem}")
     if len(verified.problems) > _SHOWN_PROBLEMS:
-        print(f"... and {len(verified.problems) - _SHOWN_PROBLEMS:,} problems more: --json has all")
+        say(f"... and {len(verified.problems) - _SHOWN_PROBLEMS:,} problems more: --json has all")
     if verified.problems:
-        print(f"{compressed.folder} is NOT whole: compress again")
+        say(f"{compressed.folder} is NOT whole: compress again")
     elif not options.quiet:
         images = " and ".join(
             f"{rows:,} images of {name}" for name, rows in verified.images.items()
         )
         again = f"; {verified.compared:,} encoded again" if options.against else ""
-        print(
+        say(
             f"{compressed.folder} is whole: {verified.files} files, {verified.bytes:,} bytes, "
             f"{images}{again}"
         )

@@ -7,6 +7,7 @@ Bytes and requests are counted.
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,8 @@ def staged_images(shards: int) -> Dataset:
             DEFAULT_SHARD_SIZE,
             first_row=0,
             first_image_id=number * DEFAULT_SHARD_SIZE,
-            image_ids_run_on=True,
             label_column=LABEL_COLUMN,
+            sha256=sha256(name.encode()).hexdigest(),
         )
         for number, name in enumerate(names)
     )
@@ -97,6 +98,7 @@ def _planned(options: CompressOptions, dataset: Dataset, shards: list[Shard]) ->
     model, engine = find_model(None), Engine(NCNN)
     return Run(
         created="",
+        updated=dataset.updated,
         attempt=Attempt(f"{options.output}/_incomplete-0", options.output),
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,

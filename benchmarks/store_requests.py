@@ -57,7 +57,7 @@ def _requests(files: int) -> Mapping[str, Counter[str]]:
         )
         owned = ("latents", "rejects")
         phases["publish"] = counted(
-            lambda: publishing.publish(attempt, facts, MANIFEST, b"{}", owned, overwrite=False)
+            lambda: publishing.publish(attempt, facts, MANIFEST, b"{}", owned, overwrite=True)
         )
     return phases
 

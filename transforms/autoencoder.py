@@ -139,7 +139,7 @@ def _check_encoder(name: str, model: "keras.Model") -> None:
         shapes = ", ".join(str(shape) for shape, _ in inputs) or "nothing: it was never built"
         raise InputError(
             f"--model={name} takes {shapes}; an encoder maps {takes} to (N,), for any number of "
-            "images at once"
+            "images at once: give one that does"
         )
     try:
         latents = model(np.zeros((2, SIDE, SIDE, 1), np.float32), training=False)
@@ -147,12 +147,12 @@ def _check_encoder(name: str, model: "keras.Model") -> None:
     except Exception as error:  # Whatever its layers, or our reading of several outputs, raise.
         raise InputError(
             f"--model={name} does not encode an image ({first_line(error)}): an encoder maps "
-            f"{takes} to (N,)"
+            f"{takes} to (N,), give one that does"
         ) from error
     if len(shape) != len(("image", "value")) or (inputs[0][1], dtype) != ("float32", "float32"):
         raise InputError(
             f"--model={name} maps {inputs[0][1]} {takes} to {dtype} {shape[1:]}; an encoder maps "
-            f"float32 {takes} to float32 (N,)"
+            f"float32 {takes} to float32 (N,): give one that does"
         )
 
 

@@ -1,7 +1,6 @@
 """Latents back to images: reading a run's latents, decoding them, and the files of images."""
 
 import io
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -29,7 +28,15 @@ from transforms.images import (
     ShardKey,
     read_shard,
 )
-from transforms.latents import LATENT_COLUMN, METADATA_KEY, LatentBatch
+from transforms.json_documents import parse_json
+from transforms.keras_file import first_line
+from transforms.latents import (
+    LATENT_COLUMN,
+    MAX_LATENTS_FILE_BYTES,
+    METADATA_KEY,
+    LatentBatch,
+    check_latents_fit,
+)
 from transforms.model_directory import find_model
 from transforms.quantize import Quantization
 from transforms.staged import staged_bytes, staged_table
@@ -123,7 +130,7 @@ class LatentColumns(NamedTuple):
 def latent_columns(path: str, expected_sha256: str, model: dict[str, Any]) -> LatentColumns:
     """All rows of a latents file; raises InputError where it is not what the manifest says."""
     try:
-        content = read_bytes(path)
+        content = read_bytes(path, MAX_LATENTS_FILE_BYTES)
     except OSError as error:
         raise InputError(
             f"{path} is gone or cannot be read: the run directory is not whole; run compress again"
@@ -133,14 +140,27 @@ def latent_columns(path: str, expected_sha256: str, model: dict[str, Any]) -> La
             f"{path} is not the file that the manifest names (its SHA-256 is another): it was "
             "altered; run compress again"
         )
-    with pq.ParquetFile(io.BytesIO(content)) as file:
-        table, metadata = file.read(), file.metadata.metadata
-    if json.loads(metadata[METADATA_KEY])["model"] != model:
+    try:
+        with pq.ParquetFile(io.BytesIO(content)) as file:
+            return _columns(path, file, model)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, MemoryError) as error:
+        raise InputError(
+            f"{path} is not what compress writes ({first_line(error)}): it was altered; run "
+            "compress again"
+        ) from error
+
+
+def _columns(path: str, file: pq.ParquetFile, model: dict[str, Any]) -> LatentColumns:
+    if parse_json((file.metadata.metadata or {})[METADATA_KEY])["model"] != model:
         raise InputError(
             f"{path} was made otherwise than the manifest says (its own metadata name another "
             "model, scale or offset): the manifest was altered; run compress again"
         )
+    check_latents_fit(path, file)
+    table = file.read(columns=[IMAGE_ID_COLUMN, LABEL_COLUMN, LATENT_COLUMN])
     lists = table.column(LATENT_COLUMN).combine_chunks()
+    if lists.null_count or lists.flatten().null_count or table.column(IMAGE_ID_COLUMN).null_count:
+        raise ValueError("a latent or an image_id is null")
     values = lists.flatten().to_numpy(zero_copy_only=False)
     labels = table.column(LABEL_COLUMN).cast(pa.int16()).fill_null(NO_LABEL)
     return LatentColumns(

@@ -1,18 +1,20 @@
 """Shards of images, wherever they lie, and reading them as batches."""
 
 import io
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
 from transforms.errors import InputError
-from transforms.files import open_binary
+from transforms.files import open_binary, read_bytes
 
 SIDE = 28
 PIXELS = SIDE * SIDE
@@ -26,8 +28,16 @@ IMAGE_ID_COLUMN = "image_id"
 LABEL_COLUMN = "label"
 STAGED_IMAGE_TYPE = pa.binary(PIXELS)
 
+MAX_ENCODED_BYTES = 1 << 20
+"""A 28x28 image takes 3 KB at most; what may be big in a PNG or JPEG is what is said beside it."""
+MAX_COLUMN_BYTES = 1 << 30
+"""Of a column of a row group, unpacked: a million images, as DuckDB, Polars and Arrow cut them."""
+
 # Others would not come through conversion to 8-bit grey as they look: 16 bits, or with alpha.
 _MODES = ("1", "L", "P", "RGB")
+
+# Of damaged metadata, or of a size to beware of: what matters becomes a reject.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Segment(NamedTuple):
@@ -35,7 +45,8 @@ class Segment(NamedTuple):
 
     A file is `raw` (uint8 images of 784 bytes one after the other, from byte `offset` on, their
     labels given here, a uint8 a row) or Parquet (`parquet`: the columns say which layout).
-    image_ids_run_on: the file's own image_ids are known to be first_image_id, + 1, + 2, ...
+    sha256: of the whole of a Parquet file, where it is known, in hex: it is then checked before any
+    of it is used.
     """
 
     path: str
@@ -46,9 +57,9 @@ class Segment(NamedTuple):
     transposed: bool = False
     offset: int = 0
     labels: bytes | None = None
-    image_ids_run_on: bool = False
     image_column: str = IMAGE_COLUMN
     label_column: str | None = None
+    sha256: str | None = None
 
 
 class ShardKey(NamedTuple):
@@ -166,7 +177,7 @@ def _read_segment(segment: Segment, split: str, batch_size: int) -> Iterator[_Ch
     try:
         for chunk in chunks:
             yield chunk._replace(pixels=upright(chunk.pixels)) if segment.transposed else chunk
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError, MemoryError) as error:
         raise InputError(
             f"{segment.path}: gone or damaged since the job was planned ({_first_line(error)}): "
             "put it back, or stage it again, and run it again"
@@ -211,9 +222,76 @@ def _raw_labels(labels: bytes | None, start: int, count: int) -> np.ndarray:
 
 
 def _read_parquet(segment: Segment, split: str, batch_size: int) -> Iterator[_Chunk]:
-    with open_binary(segment.path) as file:
-        for start, batch in _parquet_rows(pq.ParquetFile(file), segment, batch_size):
-            yield _parquet_chunk(batch, start, segment, split)
+    with _open_parquet(segment) as file:
+        rows = _parquet_rows(pq.ParquetFile(file), segment, batch_size)
+        yield from _joined(
+            (_parquet_chunk(batch, row, segment, split) for row, batch in rows), batch_size
+        )
+
+
+def _joined(chunks: Iterator[_Chunk], batch_size: int) -> Iterator[_Chunk]:
+    """The chunks, small ones put together as long as they have no more rows than a batch."""
+    waiting: list[_Chunk] = []
+    for chunk in chunks:
+        waiting.append(chunk)
+        # The next one has as many rows as this, or fewer.
+        if sum(each.rows for each in waiting) + chunk.rows > batch_size:
+            yield _one(waiting)
+            waiting = []
+    if waiting:
+        yield _one(waiting)
+
+
+def _one(chunks: Sequence[_Chunk]) -> _Chunk:
+    if len(chunks) == 1:
+        return chunks[0]
+    return _Chunk(
+        sum(chunk.rows for chunk in chunks),
+        np.concatenate([chunk.image_ids for chunk in chunks]),
+        np.concatenate([chunk.labels for chunk in chunks]),
+        np.concatenate([chunk.pixels for chunk in chunks]),
+        tuple(reject for chunk in chunks for reject in chunk.rejects),
+    )
+
+
+def check_row_groups(path: str, file: pq.ParquetFile, columns: Sequence[str]) -> None:
+    """Raises InputError where the metadata of a Parquet file promise more than may be unpacked.
+
+    columns: those to be read, a column within another by its path.
+    """
+    metadata, rows = file.metadata, 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        rows += group.num_rows
+        for position in range(group.num_columns):
+            column = group.column(position)
+            if column.path_in_schema in columns and not (
+                0 <= column.total_uncompressed_size <= MAX_COLUMN_BYTES
+            ):
+                raise InputError(
+                    f"{path}: column {column.path_in_schema!r} of row group {number} takes "
+                    f"{column.total_uncompressed_size:,} bytes unpacked, and {MAX_COLUMN_BYTES:,} "
+                    "are the most that is read: write it in smaller row groups"
+                )
+        if group.num_rows < 0:
+            raise InputError(f"{path}: row group {number} says that it has {group.num_rows:,} rows")
+    if rows != metadata.num_rows:
+        raise InputError(
+            f"{path}: says that it has {metadata.num_rows:,} rows, and its row groups {rows:,}"
+        )
+
+
+def _open_parquet(segment: Segment) -> BinaryIO:
+    """A Parquet file; in memory where its checksum is known, so that what was checked is read."""
+    if segment.sha256 is None:
+        return open_binary(segment.path)
+    content = read_bytes(segment.path)
+    if sha256(content).hexdigest() != segment.sha256:
+        raise InputError(
+            f"{segment.path}: is not what was staged (its SHA-256 is another): it was altered; "
+            "remove the staged dataset to have it staged again"
+        )
+    return io.BytesIO(content)
 
 
 def _parquet_rows(
@@ -234,18 +312,44 @@ def _parquet_rows(
             f"{segment.path}: has fewer rows than when the job was planned; "
             "leave the input as it is while the job runs, then run it again"
         )
-    columns = [segment.image_column, IMAGE_ID_COLUMN]
-    if segment.label_column is not None:
-        columns.append(segment.label_column)
-    known = [column for column in columns if column in file.schema_arrow.names]
+    columns = _columns_read(file, segment)
+    check_row_groups(segment.path, file, columns)
+    rows_at_once = _rows_at_once(file, groups, columns, batch_size)
     row = skipped
-    for batch in file.iter_batches(batch_size, row_groups=groups, columns=known):
+    for batch in file.iter_batches(rows_at_once, row_groups=groups, columns=columns):
         first, last = max(segment.first_row, row), min(end, row + batch.num_rows)
         if first < last:
             yield first, batch.slice(first - row, last - first)
         row += batch.num_rows
         if row >= end:
-            break
+            return
+    raise InputError(f"{segment.path}: holds fewer rows than its metadata say: fetch it again")
+
+
+def _columns_read(file: pq.ParquetFile, segment: Segment) -> list[str]:
+    """The columns of a segment that there are and that are needed, by their paths."""
+    images = segment.image_column
+    wanted = {images, f"{images}.bytes", IMAGE_ID_COLUMN, segment.label_column}
+    paths = [file.schema.column(position).path for position in range(len(file.schema))]
+    return [path for path in paths if path in wanted]
+
+
+def _rows_at_once(
+    file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str], batch_size: int
+) -> int:
+    """As many as can be in memory, though each has the largest value that there may be.
+
+    A value that is stored once, for all rows to refer to, is there once for each when it is read.
+    """
+    if all(path in file.schema_arrow.names for path in columns):  # None lies within another.
+        return batch_size
+    largest = 1
+    for group in groups:
+        for position in range(file.metadata.num_columns):
+            column = file.metadata.row_group(group).column(position)
+            if column.path_in_schema in columns:
+                largest = max(largest, column.total_uncompressed_size)
+    return min(batch_size, max(1, MAX_COLUMN_BYTES // largest))
 
 
 def _parquet_chunk(batch: pa.RecordBatch, row: int, segment: Segment, split: str) -> _Chunk:
@@ -270,11 +374,6 @@ def _parquet_image_ids(batch: pa.RecordBatch, row: int, segment: Segment) -> np.
     if column.null_count:
         raise InputError(f"{segment.path}: a row has no image_id: give each row one of its own")
     image_ids: np.ndarray = column.cast(pa.int64()).to_numpy()
-    if segment.image_ids_run_on and not np.array_equal(image_ids, expected):
-        raise InputError(
-            f"{segment.path}: holds other image_ids than when it was staged: remove the staged "
-            "dataset to have it staged again"
-        )
     return image_ids
 
 
@@ -296,9 +395,9 @@ def _decoded_chunk(
     images: pa.Array, image_ids: np.ndarray, labels: np.ndarray, row: int, path: str, split: str
 ) -> _Chunk:
     kept, pixels, rejects = [], [], []
-    for position, value in enumerate(images.to_pylist()):
+    for position, content in enumerate(_contents(images)):
         try:
-            pixels.append(_pixels_of(value))
+            pixels.append(_pixels_of(content, images.type))
             kept.append(position)
         except InputError as error:
             image_id = int(image_ids[position])
@@ -312,13 +411,21 @@ def _decoded_chunk(
     )
 
 
-def _pixels_of(value: Any) -> np.ndarray:
+def _contents(images: pa.Array) -> pa.Array:
+    """What holds the bytes of each image: the column, or `bytes` of Hugging Face's struct."""
+    return pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
+
+
+def _pixels_of(content: pa.Scalar, column_type: pa.DataType) -> np.ndarray:
     """An image of a row: bare pixels where it was staged, PNG or JPEG in Hugging Face's struct."""
-    if isinstance(value, bytes):
-        return np.frombuffer(value, np.uint8)
-    if value is None or value["bytes"] is None:
+    if not content.is_valid:
         raise InputError("there are no bytes")
-    return decode_image(value["bytes"])
+    buffer = content.as_buffer()
+    if column_type == STAGED_IMAGE_TYPE:
+        return np.frombuffer(buffer, np.uint8)
+    if buffer.size > MAX_ENCODED_BYTES:
+        raise InputError(f"takes {buffer.size:,} bytes, and {MAX_ENCODED_BYTES:,} are the most")
+    return decode_image(buffer.to_pybytes())
 
 
 def decode_image(content: bytes) -> np.ndarray:

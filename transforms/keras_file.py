@@ -1,7 +1,8 @@
 """A `.keras` file, read without Keras: whether it is harmless, its layers and their weights."""
 
 import io
-import json
+import lzma
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -13,6 +14,10 @@ import numpy as np
 
 from transforms.errors import InputError
 from transforms.files import read_bytes
+from transforms.json_documents import MAX_JSON_BYTES, parse_json
+
+MAX_NETWORK_BYTES = 1 << 30
+"""Of a file of a model, and of what is in it: 250 million parameters; the encoder has 0.5."""
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {_CONFIG, _WEIGHTS, "metadata.json"}
@@ -41,7 +46,19 @@ _WEIGHTS_FOLDERS = {
     "InputLayer": "input_layer",
     "Reshape": "reshape",
 }
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError)
+_UNREADABLE = (
+    EOFError,
+    KeyError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class UnknownNetworkError(Exception):
@@ -63,9 +80,9 @@ def keras_content(name: str, path: str, expected_sha256: str) -> bytes:
     `.keras` file, or is made of more than Keras's own layers and plain weights.
     """
     try:
-        content = read_bytes(path)
+        content = read_bytes(path, MAX_NETWORK_BYTES)
     except OSError as error:
-        raise InputError(f"--model={name}: {path} cannot be read: put it back ({error})") from error
+        raise InputError(f"--model={name}: {path} cannot be read ({error}): put it back") from error
     if sha256(content).hexdigest() != expected_sha256:
         raise InputError(
             f"--model={name}: {path} is not what it was (its SHA-256 is another): put the right "
@@ -84,7 +101,8 @@ def _check_is_harmless(name: str, path: str, content: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             extra = set(archive.namelist()) - _MEMBERS
-            config = json.loads(archive.read(_CONFIG))
+            config = parse_json(_member(archive, _CONFIG, MAX_JSON_BYTES))
+            _check_weights(_member(archive, _WEIGHTS, MAX_NETWORK_BYTES))
     except _UNREADABLE as error:
         raise InputError(
             f"--model={name}: {path} is no .keras file ({first_line(error)}): save one with "
@@ -96,6 +114,34 @@ def _check_is_harmless(name: str, path: str, content: bytes) -> None:
             f"--model={name}: {path} holds {suspect[0]}, which may run code: save a model that is "
             "made of Keras's own layers alone"
         )
+
+
+def _member(archive: zipfile.ZipFile, name: str, at_most: int) -> bytes:
+    """A part of a zip; raises ValueError where it unpacks to more, whatever it says."""
+    with archive.open(name) as file:
+        content = file.read(at_most + 1)
+    if len(content) > at_most:
+        raise ValueError(f"{name} in it unpacks to more than {at_most:,} bytes")
+    return content
+
+
+def _check_weights(content: bytes) -> None:
+    """Raises ValueError unless all weights lie in the file, as many as it says.
+
+    HDF5 can refer to other files on this machine, which are none of the model's, and can name a
+    shape that takes all memory of it without a byte of data. (A link to a file leads nowhere: the
+    file that is open here is in memory.)
+    """
+    import h5py
+
+    def check(name: str, stored: Any) -> None:
+        if isinstance(stored, h5py.Dataset) and (stored.is_virtual or stored.external):
+            raise ValueError(f"weights that lie in another file: {name}")
+        if isinstance(stored, h5py.Dataset) and stored.nbytes > len(content):
+            raise ValueError(f"weights {name} that are said to take {stored.nbytes:,} bytes")
+
+    with h5py.File(io.BytesIO(content)) as file:
+        file.visititems(check)
 
 
 def _foreign(config: Any) -> Iterator[str]:
@@ -133,13 +179,14 @@ def read_layers(content: bytes) -> list[Layer]:
 
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            network = json.loads(archive.read(_CONFIG))
-            weights = io.BytesIO(archive.read(_WEIGHTS))
+            network = parse_json(archive.read(_CONFIG))
+            weights = archive.read(_WEIGHTS)
         if network["class_name"] != "Sequential":
             raise UnknownNetworkError(f"a {network['class_name']} network")
-        with h5py.File(weights) as file:
+        _check_weights(weights)
+        with h5py.File(io.BytesIO(weights)) as file:
             return list(_layers(network["config"]["layers"], file))
-    except (*_UNREADABLE, OSError, TypeError, AttributeError, MemoryError, EOFError) as error:
+    except (*_UNREADABLE, AttributeError) as error:
         raise UnknownNetworkError(f"what cannot be read ({first_line(error)})") from error
 
 
@@ -165,10 +212,6 @@ def _dtype(described: Any) -> str:
 def _arrays(file: Any, folder: str) -> Iterator[np.ndarray]:
     for number in range(len(file[folder]) if folder in file else 0):
         stored = file[f"{folder}/{number}"]
-        # HDF5 can refer to other files on this machine, which are none of the model's. (A link to
-        # one leads nowhere: the file that is open here is in memory.)
-        if stored.is_virtual or stored.external:
-            raise UnknownNetworkError("weights that lie in another file")
         if stored.dtype != np.float32:
             raise UnknownNetworkError(f"weights of {stored.dtype}")
         yield stored[...]

@@ -10,13 +10,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.errors import RunError
-from transforms.images import IMAGE_ID_COLUMN, LABEL_COLUMN, ShardKey, label_array
+from transforms.images import (
+    IMAGE_ID_COLUMN,
+    LABEL_COLUMN,
+    ShardKey,
+    check_row_groups,
+    label_array,
+)
 
 LATENTS_FOLDER = "latents"
 CHARACTER_COLUMN = "character"
 LATENT_COLUMN = "latent"
 METADATA_KEY = b"emnist_latents"
 """Where a file's own metadata holds what made it, as JSON."""
+
+MAX_LATENTS_FILE_BYTES = 4 << 30
+"""Of a shard, on disk and in memory: 33 million images of 32 float32. A file is read whole."""
 
 # Bytes an image, whole file, 10,000 official EMNIST test digits, 32 float32 latents; of the
 # untrained encoder, and of PCA (dense, as trained latents are):
@@ -73,6 +82,20 @@ def latent_schema(latent_size: int, value_type: pa.DataType) -> pa.Schema:
             pa.field(LATENT_COLUMN, pa.list_(pa.field("element", value_type), latent_size)),
         ]
     )
+
+
+def check_latents_fit(path: str, file: pq.ParquetFile) -> None:
+    """Raises ValueError unless a file has the columns of latents, and InputError if too many."""
+    schema = file.schema_arrow
+    kind = schema.field(LATENT_COLUMN).type
+    if not (pa.types.is_fixed_size_list(kind) and str(kind.value_type) in _LATENT_ENCODINGS):
+        raise ValueError(f"its latents are {kind}")
+    if schema != latent_schema(kind.list_size, kind.value_type):
+        raise ValueError(f"its columns are {', '.join(schema.names)}, or of other types")
+    check_row_groups(path, file, [file.schema.column(n).path for n in range(len(file.schema))])
+    width = kind.list_size * kind.value_type.bit_width // 8
+    if file.metadata.num_rows * max(1, width) > MAX_LATENTS_FILE_BYTES:
+        raise ValueError(f"says that it has {file.metadata.num_rows:,} rows")
 
 
 def latent_table(batches: Iterable[LatentBatch], characters: Mapping[int, str]) -> pa.Table:

@@ -1,6 +1,5 @@
 """The model directory: encoder, decoder, and the card that says what they are."""
 
-import json
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
@@ -8,6 +7,8 @@ from typing import Any
 
 from transforms.errors import InputError
 from transforms.files import exists, join_path, read_bytes
+from transforms.json_documents import check_shape, is_count, read_json
+from transforms.keras_file import MAX_NETWORK_BYTES
 from transforms.quantize import Quantization
 
 ENCODER_FILE = "encoder.keras"
@@ -18,6 +19,9 @@ CARD_FORMAT = "emnist-latents model"
 
 PRETRAINED = "pretrained"
 """The name of the model that comes with the package."""
+
+_CARD = {"files": {...: {"sha256": str}}, "quantization": {...: {}}}
+_CARD_WITH_INT8 = {"parameters": {"encoder": is_count}, "latent_size": is_count}
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def find_model(name: str | None) -> Model:
     if name is None or name == PRETRAINED:
         return _model_directory(PRETRAINED, str(files("transforms").joinpath(PRETRAINED)))
     try:
-        return Model(name, name, sha256(read_bytes(name)).hexdigest())
+        return Model(name, name, sha256(read_bytes(name, MAX_NETWORK_BYTES)).hexdigest())
     except OSError as error:
         raise InputError(
             f"--model={name} is neither a folder with a {CARD_FILE}, which train writes last, nor "
@@ -66,16 +70,18 @@ def find_model(name: str | None) -> Model:
 def _model_directory(name: str, folder: str) -> Model:
     path = join_path(folder, CARD_FILE)
     try:
-        card = json.loads(read_bytes(path))
+        card = read_json(path)
         if card["format"] != CARD_FORMAT:
             raise ValueError(f"its format is {card['format']!r}")
+        check_shape(card, _CARD)
         stated = {file: card["files"][file]["sha256"] for file in _files(card)}
         [Quantization.from_json(value) for value in card["quantization"].values()]
         if ENCODER_INT8_FILE in stated:
-            _ = int(card["parameters"]["encoder"]), int(card["latent_size"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+            check_shape(card, _CARD_WITH_INT8)
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(
-            f"--model={name}: its {CARD_FILE} is not what train writes ({error}): train it again"
+            f"--model={name}: its {CARD_FILE} is not what train writes ({type(error).__name__}: "
+            f"{error}): train it again"
         ) from error
     paths = {file: join_path(folder, file) for file in stated}
     for file, expected in stated.items():
@@ -110,7 +116,7 @@ def check_content(name: str, file: str, content: bytes, expected_sha256: str) ->
 def file_content(name: str, path: str) -> bytes:
     """The content of a file of a model; raises InputError where it cannot be read."""
     try:
-        return read_bytes(path)
+        return read_bytes(path, MAX_NETWORK_BYTES)
     except OSError as error:
         raise InputError(
             f"--model={name}: {path} cannot be read ({error}): put it back, or train it again"

@@ -7,9 +7,18 @@ from typing import Any
 import numpy as np
 
 from transforms.errors import RunError
+from transforms.json_documents import check_shape, is_number
 
 # How much of a dimension's values may lie beyond the range, at each end; the best is measured.
 _CLIPPED_PERCENT = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
+_MAX_BITS = 8
+
+QUANTIZATION = {
+    "bits": lambda bits: is_number(bits) and bits in range(1, _MAX_BITS + 1),
+    "scale": [is_number],
+    "offset": [is_number],
+}
+"""The shape of a Quantization in JSON."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +55,12 @@ class Quantization:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Quantization":
         """The quantization that to_json wrote; raises ValueError where it is none."""
+        check_shape(value, QUANTIZATION)
         scale, offset = (tuple(map(float, value[name])) for name in ("scale", "offset"))
         if len(scale) != len(offset):
             raise ValueError(f"{len(scale)} scales for {len(offset)} offsets")
-        if not (np.isfinite(scale).all() and np.isfinite(offset).all() and min(scale) > 0):
+        stored = np.asarray([scale, offset], np.float32)
+        if not (stored.size and np.isfinite(stored).all() and stored[0].min() > 0):
             raise ValueError("a scale or an offset is no number that can be used")
         return cls(int(value["bits"]), scale, offset)
 

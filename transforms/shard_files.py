@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 
 from transforms.images import ImageBatch, ShardKey
+from transforms.json_documents import check_shape, is_count, is_name, is_path_below, parse_json
 from transforms.latents import LatentBatch
 
 NOTES_FOLDER = "notes"
@@ -26,6 +27,18 @@ class ShardFile(NamedTuple):
     last_image_id: int | None
 
 
+SHARD_FILE = {
+    "path": is_path_below,
+    "split": is_name,
+    "rows": is_count,
+    "bytes": is_count,
+    "sha256": str,
+    "first_image_id": (is_count, None),
+    "last_image_id": (is_count, None),
+}
+"""The shape of a ShardFile in JSON."""
+
+
 class ShardNote(NamedTuple):
     """What an attempt notes of a shard whose file is written, for a later one to go on from.
 
@@ -42,8 +55,9 @@ class ShardNote(NamedTuple):
 
     @staticmethod
     def from_json(content: bytes) -> "ShardNote":
-        """Raises ValueError, KeyError or TypeError where the bytes are no note."""
-        noted = json.loads(content)
+        """Raises ValueError or TypeError where the bytes are no note."""
+        noted = parse_json(content)
+        check_shape(noted, {**SHARD_FILE, "images_sha256": str})
         images_sha256 = noted.pop("images_sha256")
         return ShardNote(ShardFile(**noted), images_sha256)
 

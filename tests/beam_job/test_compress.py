@@ -8,11 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from beam_job.__main__ import run
 from tests.conftest import PRETRAINED, RUNNER, compress, latents, rows, tree
+from transforms.encode import EncoderHandler
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +162,6 @@ def test_overwrite_does_not_touch_a_folder_that_is_no_run(tmp_path, idx_file, ca
 
 
 def test_stage_brings_a_dataset_once_and_says_where(tmp_path, capsys):
-    from beam_job.__main__ import run
-
     argv = ["stage", "--dataset=sample", f"--data_dir={tmp_path}", "--shard_size=1000"]
     assert run(argv) == 0
     said = capsys.readouterr().out
@@ -183,8 +186,6 @@ def test_a_stage_that_was_interrupted_is_not_there(tmp_path, sample):
 
 
 def test_a_dataset_has_one_fingerprint_whatever_the_shards(sample, tmp_path):
-    from beam_job.__main__ import run
-
     _, data_dir = sample
     staged = Path(data_dir.removeprefix("--data_dir=")) / "sample/dataset.json"
     argv = ["stage", "--dataset=sample", f"--data_dir={tmp_path}", "--shard_size=700", "--quiet"]
@@ -197,15 +198,19 @@ def test_a_dataset_has_one_fingerprint_whatever_the_shards(sample, tmp_path):
 
 
 def test_a_staged_dataset_that_was_altered_is_refused(tmp_path, capsys):
-    from beam_job.__main__ import run
-
     argv = ["stage", "--dataset=sample", f"--data_dir={tmp_path}", "--shard_size=300", "--quiet"]
     assert run(argv) == 0
     parts = sorted((tmp_path / "sample/images/split=train").iterdir())
     parts[3].write_bytes(parts[4].read_bytes())
     argv = ["--dataset=sample", f"--data_dir={tmp_path}", f"--output={tmp_path}/out"]
     assert compress(*argv, "--shard_size=300") == 2
-    assert "holds other image_ids than when it was staged" in capsys.readouterr().err
+    assert "is not what was staged (its SHA-256 is another)" in capsys.readouterr().err
+    table = pq.read_table(staged := parts[0])
+    whole, other = staged.read_bytes(), pa.array([bytes(784)] * len(table), pa.binary(784))
+    pq.write_table(table.set_column(2, "image", other), staged)
+    assert compress(*argv, "--shard_size=300", "--overwrite") == 2
+    assert f"{staged}: is not what was staged" in capsys.readouterr().err
+    staged.write_bytes(whole)
     parts[3].unlink()
     assert compress(*argv, "--overwrite") == 2
     assert f"{parts[3]}: gone or damaged" in capsys.readouterr().err
@@ -336,3 +341,25 @@ def test_ctrl_c_and_sigterm_end_with_one_line_and_what_is_done_is_gone_on_with(
     assert compress(*argv[1:], "--quiet") == 2
     assert "holds an unfinished run already: --resume goes on with it" in capsys.readouterr().err
     assert compress(*argv[1:], "--quiet", "--resume") == 0
+
+
+def test_an_input_that_is_written_to_while_it_is_read_is_refused(
+    tmp_path, idx_file, monkeypatch, capsys
+):
+    plain = EncoderHandler.result
+
+    def result(*arguments: Any) -> Any:
+        content = bytearray(idx_file.read_bytes())
+        content[20] ^= 255
+        idx_file.write_bytes(content)
+        return plain(*arguments)
+
+    monkeypatch.setattr(EncoderHandler, "result", result)
+    flags = [f"--input={idx_file}", f"--output={tmp_path}/out"]
+    assert compress(*flags) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"error: {idx_file}: was written to while the job read it")
+    assert not (tmp_path / "out/manifest.json").exists()
+    monkeypatch.undo()
+    assert compress(*flags, "--resume") == 0
+    assert run(["verify", f"--input={tmp_path}/out", f"--against={idx_file}"]) == 0
