@@ -16,8 +16,10 @@ import gc
 import io
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from beam_job import options
@@ -26,17 +28,36 @@ from beam_job.logs import set_up_logging
 from beam_job.options import FAILED, INTERRUPTED, WRONG
 from transforms.quiet import no_collection
 
+_PATIENCE_SECONDS = 3.0
+_patience = {"ends": 0.0}
+"""Until when, in monotonic seconds, another interrupt says nothing new."""
+
 
 def main() -> None:
     """Runs the command line and exits with its status."""
     # Who ends the process by SIGTERM (a batch system, a container's end) gets a clean end too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):  # What a terminal cannot write ends no run.
         sys.stdout.reconfigure(errors="backslashreplace")
     status = run(sys.argv[1:])
+    # What is done is done; by now an interrupt would only give it another exit status.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     # Python's last collection would walk all that Beam and TensorFlow made: 0.7 s for nothing.
     gc.freeze()
     sys.exit(status)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raises KeyboardInterrupt; not while the last one is still being answered.
+
+    So tidying up is not cut short by a second Ctrl-C, or by a SIGTERM that comes right behind.
+    """
+    now = time.monotonic()
+    if now > _patience["ends"]:
+        _patience["ends"] = now + _PATIENCE_SECONDS
+        signal.default_int_handler(number, frame)
 
 
 def run(argv: list[str]) -> int:

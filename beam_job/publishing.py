@@ -332,15 +332,16 @@ def _remove_left_attempts(attempt: Attempt, *, overwrite: bool) -> None:
 def abandon(attempt: Attempt) -> None:
     """Removes what an attempt wrote, and the folders that were made for it and are empty.
 
-    Where a store doesn't let it, that stays, in nobody's way; why it was abandoned is to be told.
+    Where a store or a disk doesn't let it, that stays, in nobody's way; why it was abandoned is to
+    be told.
     """
     release(attempt)
     try:
         remove(attempt.folder)
+        for folder in map(Path, attempt.made):
+            if not folder.is_dir() or any(folder.iterdir()):
+                break
+            folder.rmdir()
     except Exception as error:
-        if not is_file_system_error(error):
+        if not (isinstance(error, (OSError, RunError)) or is_file_system_error(error)):
             raise
-    for folder in map(Path, attempt.made):
-        if not folder.is_dir() or any(folder.iterdir()):
-            break
-        folder.rmdir()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from beam_job import publishing
 from beam_job.publishing import PUBLISHING, Attempt, child
 from beam_job.run_directory import versions
-from transforms.errors import FilledError, InputError, JobError, StoreFailedError
+from transforms.errors import FilledError, InputError, JobError, RunError, StoreFailedError
 from transforms.file_errors import is_file_system_error
 from transforms.files import (
     exists,
@@ -171,7 +171,7 @@ def leave(attempt: Attempt, error: BaseException) -> BaseException:
             done = finished_shards(attempt)
             remove(child(attempt.folder, "staged"))
         except Exception as asking:
-            if not is_file_system_error(asking):
+            if not (isinstance(asking, (OSError, RunError)) or is_file_system_error(asking)):
                 raise
         else:
             if not done:

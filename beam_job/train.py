@@ -9,8 +9,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from zipfile import ZipFile
 
@@ -46,7 +44,7 @@ from transforms.engines.choice import LITERT, is_installed
 from transforms.engines.network import Compute
 from transforms.engines.tensorflow_engine import compute_function
 from transforms.errors import InputError, RunError
-from transforms.files import exists, move, read_bytes, remove, write_bytes
+from transforms.files import exists, move, read_bytes, remove, temporary_folder, write_bytes
 from transforms.images import PIXELS
 from transforms.model_directory import (
     CARD_FILE,
@@ -306,8 +304,8 @@ def _initial_facts(model: Model) -> dict[str, Any]:
 def keras_bytes(network: keras.Model) -> bytes:
     """The `.keras` file of a network, without what only the newest Keras can read."""
     content = io.BytesIO()
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "model.keras")
+    with temporary_folder() as folder:
+        path = folder / "model.keras"
         network.save(path)
         with ZipFile(path) as saved, ZipFile(content, "w") as portable:
             for name in saved.namelist():

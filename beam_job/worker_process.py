@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
+import grpc
 from apache_beam.portability import python_urns
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
     SUBPROCESS_LOCK,
@@ -63,15 +65,22 @@ class WorkerProcess(GrpcWorkerHandler):
         """Tells whoever waits for the worker, now or later, that it is lost."""
         self._process.wait()
         if not self._stopping.is_set():
-            self.data_conn.close()
+            self._close_data()
         while not self._stopping.wait(_POLL_SECONDS):
-            self.control_conn.abort(RunError(LOST))
+            with suppress(RuntimeError):  # Somebody has just begun to wait, or ceased: next time.
+                self.control_conn.abort(RunError(LOST))
+
+    def _close_data(self) -> None:
+        with suppress(grpc.RpcError):  # How the stream from the worker ended.
+            self.data_conn.close()
 
     def close(self) -> None:
         self._stopping.set()
         if self.control_conn._futures_by_id:  # noqa: SLF001  # Else it finishes that, perhaps long.
             self._process.kill()
-        super().close()
+        self.control_conn.close()
+        self._close_data()
+        self.stop_worker()
 
     def stop_worker(self) -> None:
         try:

@@ -3,11 +3,10 @@
 import contextlib
 import os
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transforms.errors import InputError
+from transforms.files import temporary_folder
 from transforms.images import SIDE
 from transforms.keras_file import first_line, keras_content
 from transforms.model_directory import Model
@@ -118,8 +117,8 @@ def load_decoder(model: Model) -> "keras.Model":
 def _load_keras(name: str, path: str, expected_sha256: str) -> "keras.Model":
     content = keras_content(name, path, expected_sha256)
     keras = import_keras()
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder, "model.keras")  # Keras reads from the local disk only.
+    with temporary_folder() as folder:
+        local = folder / "model.keras"  # Keras reads from the local disk only.
         local.write_bytes(content)
         try:
             return keras.saving.load_model(local, compile=False, safe_mode=True)

@@ -1,12 +1,13 @@
-"""What goes wrong with files that are not on this machine, told in one way for all file systems."""
+"""What goes wrong with files, told in one way for all file systems."""
 
+import errno
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from transforms.errors import JobError, StoreFailedError
+from transforms.errors import JobError, RunError, StoreFailedError
 from transforms.store_clients import is_store_path
 
 # What the libraries below Beam's file systems raise, which Beam lets pass here and there.
@@ -20,6 +21,13 @@ _RAISED_BELOW = (
 _FAILED = 500
 _MAY_PASS = (408, 429)
 """Statuses of HTTP below _FAILED that say nothing against the request."""
+
+_WAYS_OUT = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.ENOENT: "see what removed its folder",
+}
+"""By what is wrong with a local disk."""
 
 
 class FileSystemError(OSError):
@@ -52,6 +60,18 @@ def told_of(path: str) -> Iterator[None]:
         if ours is None:
             raise
         raise ours from error
+
+
+@contextmanager
+def told_unless(done: str, path: str) -> Iterator[None]:
+    """Makes a RunError, which names the way out, of why a local file cannot be written, or so."""
+    try:
+        yield
+    except OSError as error:
+        way_out = _WAYS_OUT.get(error.errno or 0, "give a folder that can be written")
+        raise RunError(
+            f"{path} cannot be {done} ({error.strerror or error}): {way_out}, and run it again"
+        ) from error
 
 
 def _as_ours(path: str, error: Exception) -> Exception | None:

@@ -9,14 +9,16 @@ import io
 import os
 import re
 import shutil
+import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from transforms.errors import RunError
-from transforms.file_errors import FileSystemError, told_of
+from transforms.file_errors import FileSystemError, told_of, told_unless
 from transforms.store_clients import is_store_path, put, set_up_store_clients
 
 if TYPE_CHECKING:
@@ -73,6 +75,14 @@ def file_system(path: str) -> "FileSystem":
     So it does where one lacks something: Beam's extra for a cloud, or settings of that cloud's.
     """
     return _beam_file_systems().get_filesystem(path)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is gone at the end; raises RunError where it, or a file in it, cannot be."""
+    told = told_unless("written", tempfile.gettempdir())
+    with told, tempfile.TemporaryDirectory(prefix="emnist-") as folder:
+        yield Path(folder)
 
 
 def join_path(folder: str, *names: str) -> str:
@@ -168,7 +178,8 @@ def write_bytes(path: str, content: bytes) -> FileFacts:
     On S3 and GCS that is what a request to write does. Elsewhere the content goes to a temporary
     name beside it and is renamed, so that a worker that dies while writing, or a second attempt at
     the same bundle, never leaves half a file. On this machine it is on the disk before it is
-    renamed: no loss of power leaves a name without content.
+    renamed: no loss of power leaves a name without content. Raises RunError where this machine
+    cannot write it.
     """
     if is_store_path(path):
         with told_of(path):
@@ -180,9 +191,9 @@ def write_bytes(path: str, content: bytes) -> FileFacts:
 
 def _write_and_rename(path: str, content: bytes) -> None:
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    make_parent(path)
     try:
-        with told_of(path):
+        with told_unless("written", path) if is_local(path) else told_of(path):
+            make_parent(path)
             with _create(temporary) as file:
                 file.write(content)
                 if is_local(temporary):
@@ -190,7 +201,8 @@ def _write_and_rename(path: str, content: bytes) -> None:
                     os.fsync(file.fileno())
             _rename(temporary, path)
     except BaseException:
-        remove(temporary)
+        with suppress(RunError):  # Where it cannot be written, it is not there; told is why.
+            remove(temporary)
         raise
 
 
@@ -213,11 +225,12 @@ def move(source: str, destination: str, facts: FileFacts) -> None:
     """Gives a finished file its final name; a no-op where an earlier attempt has done it.
 
     facts: what the file was when it was written. Raises RunError if it is no longer there, under
-    either name.
+    either name, or cannot be moved on this machine.
     """
     if exists(source):
-        make_parent(destination)
-        _rename(source, destination)
+        with told_unless("written", destination) if is_local(source) else nullcontext():
+            make_parent(destination)
+            _rename(source, destination)
     elif not exists(destination) or file_facts(destination) != facts:
         raise RunError(f"{source} is gone: something removed it while the job ran; run it again")
 
@@ -258,10 +271,11 @@ def remove(path: str) -> None:
     """Removes a file, or a folder and all below it, if it is there; the path is no pattern."""
     if is_local(path):
         local = Path(path)
-        if local.is_dir() and not local.is_symlink():
-            shutil.rmtree(local)
-        else:
-            local.unlink(missing_ok=True)
+        with told_unless("removed", path):
+            if local.is_dir() and not local.is_symlink():
+                shutil.rmtree(local)
+            else:
+                local.unlink(missing_ok=True)
         return
     # An object store has no folders: what lies below has to be found by its name.
     remove_all(list_files(f"{path}/**") + ([path] if exists(path) else []))

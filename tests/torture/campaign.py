@@ -10,12 +10,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ IMAGES, SHARD_SIZE, OLDER_SHARD_SIZE = 400, 8, 16
 LONGEST_SECONDS = 120
 """What takes longer hangs; the slowest command takes some seconds."""
 _POLL_SECONDS = 0.003
-_END_SECONDS = 20
+END_SECONDS = 20
 """How long processes may live on without their launcher."""
 
 WORKERS = (
@@ -45,8 +45,7 @@ _OF_ONE_RUN = {"run_id", "reconstruction_id", "created", "flags", "shared_object
 _WITH_DATES = (".html", ".keras")
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """A command that writes `output`, complete if `seal` is there. resumes: it has --resume."""
 
     argv: tuple[str, ...]
@@ -65,6 +64,19 @@ COMPRESS = (
 COMMANDS = {
     "compress": Command(COMPRESS, "out", "manifest.json", resumes=True),
     "compress workers": Command((*COMPRESS, *WORKERS), "out", "manifest.json", resumes=True),
+    "compress staged": Command(
+        (
+            "compress",
+            "--dataset=sample",
+            "--data_dir=data",
+            "--output=out",
+            "--engine=ncnn",
+            "--shard_size=100",
+        ),
+        "out",
+        "manifest.json",
+        resumes=True,
+    ),
     "stage": Command(
         ("stage", "--dataset=sample", "--data_dir=data", "--shard_size=30"),
         "data/sample",
@@ -122,21 +134,22 @@ class Running:
         work: Path,
         argv: Sequence[str],
         *,
-        before: Sequence[str] = (),
+        whole: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """before: what is to start the command, if it isn't started as it is."""
+        """whole: a command line of another program, if it isn't ours that runs."""
         self.temporary = work / "tmp"
         shutil.rmtree(self.temporary, ignore_errors=True)
         self.temporary.mkdir()
         self._said = (work / "stderr").open("w+")
         self._started = time.monotonic()
         self.process = subprocess.Popen(
-            [*before, sys.executable, "-m", "beam_job", *argv, "--quiet"],
+            whole or [sys.executable, "-m", "beam_job", *argv, "--quiet"],
             cwd=work,
             env={
                 **os.environ,
                 "PYTHONPATH": str(REPOSITORY),
+                "PYTHONFAULTHANDLER": "1",
                 "TMPDIR": str(self.temporary),
                 "XDG_CACHE_HOME": str(work / "cache"),
                 "KERAS_HOME": str(work / "keras"),
@@ -170,13 +183,12 @@ class Running:
             return []
 
     def ended(self) -> Ended:
-        """Waits for its end; a command that hangs is killed, which its status says."""
+        """Waits for its end; one that hangs is aborted, and Python says where it stood."""
         try:
             self.process.wait(max(0.1, LONGEST_SECONDS - self.seconds))
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.process.send_signal(signal.SIGABRT)
             self.process.wait()
-            return Ended(self.process.returncode, "it hung", self.seconds)
         self._said.seek(0)
         said = self._said.read()
         self._said.close()
@@ -184,7 +196,7 @@ class Running:
 
     def left_processes(self) -> list[str]:
         """The processes of its session that live on without it; they are killed."""
-        deadline = time.monotonic() + _END_SECONDS
+        deadline = time.monotonic() + END_SECONDS
         while (left := list(self._session())) and time.monotonic() < deadline:
             time.sleep(0.05)
         names = [f"process {process.pid} is left" for process in left]
@@ -236,7 +248,7 @@ class Workplace:
         return ended
 
     def reference(self, name: str) -> Reference:
-        """What a command writes, undisturbed; found once."""
+        """What a command writes, undisturbed; found once, and the work folder is then its own."""
         if name not in self.references:
             self.clear()
             ended = self.run(COMMANDS[name].argv)
@@ -305,10 +317,10 @@ def differences(found: Content, expected: Content) -> list[str]:
     ]
 
 
-def leftovers(work: Path, output: str) -> list[str]:
+def leftovers(work: Path, command: Command) -> list[str]:
     """What a command that is done should have removed: temporary files, attempts, checkpoints."""
     found = [*(work / "tmp").rglob("*"), *work.rglob("*.tmp")]
-    folder = work / output
+    folder = work / command.output
     if folder.exists():
         found += [*folder.glob(f"{ATTEMPT_PREFIX}*"), *folder.glob("checkpoint.npz")]
     return [f"{path.relative_to(work)} is left" for path in sorted(set(found))]

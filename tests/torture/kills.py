@@ -206,7 +206,7 @@ def kill_once(place: Workplace, victim: Victim, rng: random.Random) -> Killed:
     before = before_resuming(folder) if command.resumes else Before({}, 0)
     problems += go_on(place, command, end, older=victim.older)
     problems += differences(content_of(folder), reference.content)
-    problems += leftovers(place.work, command.output)
+    problems += leftovers(place.work, command)
     if end in ("incomplete", "exchange") or (end == "older whole" and command.resumes):
         problems += redone_shards(before, folder)
     if not killed and not problems:
