@@ -88,16 +88,19 @@ def check_is_folder(output: str) -> None:
 def check_output(output: str, seal: str, kind: str, *, overwrite: bool) -> None:
     """Raises InputError unless an output of this kind ("model") may be written there.
 
-    What an attempt that was killed left there is in nobody's way.
+    What an attempt that was killed left there is in nobody's way; what it had published, without
+    the seal, may be overwritten as long as the attempt is there to show whose it is.
     """
     check_is_folder(output)
-    found = [path for path in list_files(child(output, "**")) if ATTEMPT_PREFIX not in path]
-    if found and child(output, seal) not in found:
+    listed = list_files(child(output, "**"))
+    found = [path for path in listed if ATTEMPT_PREFIX not in path]
+    sealed = child(output, seal) in found
+    if found and not sealed and len(found) == len(listed):
         raise InputError(f"--output={output} holds files that are no {kind}: give another folder")
     if found and not overwrite:
         raise InputError(
-            f"--output={output} holds a complete {kind} already: give another folder, or "
-            "--overwrite"
+            f"--output={output} holds a {'complete' if sealed else 'half published'} {kind} "
+            "already: give another folder, or --overwrite"
         )
 
 
