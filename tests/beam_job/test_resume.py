@@ -19,7 +19,7 @@ from beam_job.__main__ import run
 from beam_job.options import WITH_REJECTS
 from tests.conftest import compress, tree
 from transforms import encode
-from transforms.errors import FilledError, RunError
+from transforms.errors import FilledError, InputError, RunError
 from transforms.files import write_bytes
 
 IMAGES, SHARD = 40, 8
@@ -271,6 +271,19 @@ def test_an_old_run_is_whole_until_the_new_one_is(images, tmp_path, monkeypatch)
     assert compress(*flags_of(images, output), "--shard_size=7", "--overwrite") == 0
     assert seen == [0]
     assert run(["verify", f"--input={output}", "--quiet"]) == 0
+
+
+def test_what_was_half_published_is_in_nobodys_way(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a").touch()
+    with pytest.raises(InputError, match="files that are no reconstruction"):
+        publishing.check_output(str(tmp_path), "seal", "reconstruction", overwrite=True)
+    (tmp_path / "_incomplete-1").mkdir()
+    (tmp_path / "_incomplete-1/b").touch()
+    publishing.check_output(str(tmp_path), "seal", "reconstruction", overwrite=False)
+    (tmp_path / "seal").touch()
+    with pytest.raises(InputError, match="a complete reconstruction already"):
+        publishing.check_output(str(tmp_path), "seal", "reconstruction", overwrite=False)
 
 
 def attempt_with(output: Path, content: bytes) -> tuple[publishing.Attempt, dict[str, Any]]:
