@@ -449,7 +449,7 @@ def encoder(rng: random.Random, *, spoilt: bool) -> Any:
     network = keras.Model(image, x)
     if spoilt:
         weights = network.get_weights()
-        weight = rng.choice(weights)
+        weight = rng.choice(weights[-2:])  # Behind the last relu, which may make 0 of them.
         weight.flat[rng.randrange(weight.size)] = rng.choice([np.nan, np.inf, -np.inf])
         network.set_weights(weights)
     return network
