@@ -5,16 +5,17 @@ CLUSTER := .venv-cluster
 # A network of its own, in which anybody may add machines.
 NETWORK := unshare --user --map-root-user --net --mount --
 FLINK_JOB_SERVER_JAR ?= $(CURDIR)/$(CLUSTER)/job-server/flink-job-server.jar
-# The length of `make torture`.
+# The length of the campaigns.
 SEED ?= 0
 KILLS ?= 200
 FAULTS ?= 20
 INPUTS ?= 1000000
+IMAGES ?= 8142550
 CONTEST := .venv-bench-job/installed $(patsubst benchmarks/environments/%.txt,.venv-bench-%/installed,$(wildcard benchmarks/environments/*.txt))
 SOURCES := setup.py $(wildcard beam_job/* transforms/* transforms/pretrained/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-reference test-cluster test-image lint audit torture bench bench-cluster pretrained quality clean
+.PHONY: help run test test-long test-reference test-cluster test-image torture torture-stores lint audit bench bench-cluster pretrained quality clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,10 +40,14 @@ test-cluster: $(CLUSTER)/installed $(CLUSTER)/bin/prism $(FLINK_JOB_SERVER_JAR) 
 test-image: $(CLUSTER)/installed ## Build the container image and run jobs in it (needs root, podman, runc, mmdebstrap, Go)
 	$(CLUSTER)/bin/python -m pytest tests/cluster -m image
 
-torture: .venv/installed-dev ## Kill, disturb and feed the commands: SEED=0 KILLS=200 FAULTS=20 INPUTS=1000000 (hours; needs libfaketime)
+torture: .venv/installed-dev ## Kill, disturb, feed and load the commands: SEED=0 KILLS=200 FAULTS=20 INPUTS=1000000 IMAGES=8142550 (hours; needs root, libfaketime)
 	$(BIN)/python -m tests.torture.kills --seed=$(SEED) --kills=$(KILLS)
 	$(BIN)/python -m tests.torture.faults --seed=$(SEED) --times=$(FAULTS)
 	$(BIN)/python -m tests.torture.fuzz --seed=$(SEED) --inputs=$(INPUTS)
+	$(BIN)/python -m tests.torture.load --images=$(IMAGES)
+
+torture-stores: $(CLUSTER)/installed ## Run whole commands on object stores that fail, SEED=0 FAULTS=20 (an hour or more)
+	$(CLUSTER)/bin/python -m tests.cluster.store_faults --seed=$(SEED) --times=$(FAULTS)
 
 lint: .venv/installed-dev ## Check style and types
 	$(BIN)/ruff check

@@ -48,8 +48,12 @@ def _is_for_a_person(record: logging.LogRecord) -> bool:
     servers = record.funcName == "log_stdout" or str(record.msg).startswith("Really ")  # "starting"
     # A worker process says the same on its own stderr; a failed job's message is its exception's.
     relayed = record.msg == "Worker: %s" or record.module == "portable_runner"
-    traceback = record.exc_info is not None or "Traceback" in record.getMessage()
-    unfit = optional_packages or relabelled or servers or relayed or traceback
+    told = record.getMessage()
+    traceback = record.exc_info is not None or "Traceback" in told
+    raised = told.startswith(
+        ("HTTP error while", "Error in _start_upload")
+    )  # By what S3 is used by.
+    unfit = optional_packages or relabelled or servers or relayed or traceback or raised
     return not (from_beam and unfit)
 
 

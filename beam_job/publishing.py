@@ -43,9 +43,9 @@ BEGUN = "begun"
 PUBLISHING = "publishing"
 """What an attempt writes when it is about to publish: one at a time may."""
 
-_TRIES, _TOLD_AT = 20, 7
+_TRIES, _TOLD_AT = 40, 7
 _LONGEST_PAUSE = 5.0
-"""Between two tries to be the only one that publishes, in seconds; together about a minute."""
+"""Between two tries to be the only one that publishes, in seconds; together about two minutes."""
 
 _held: dict[str, int] = {}
 """The folders of attempts that this process holds, each by a file descriptor."""

@@ -265,8 +265,7 @@ def test_every_error_is_in_the_catalogue():
         [
             "these places raise errors that no entry of tests/error_catalogue.py has: add a Case",
             "with the whole line and the input that gives it to CATALOGUE (as `inner` where",
-            "another line passes it on), or, where it takes a fault or a server, a `seen` to",
-            "ELSEWHERE:",
+            "another line passes it on), or, where it takes a fault, a `seen` to ELSEWHERE:",
             *(f"  {site.place}  {site.source}" for site in missing),
         ]
     )

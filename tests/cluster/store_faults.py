@@ -9,10 +9,12 @@ incomplete, and the same command (with --resume where it has that) makes it comp
 """
 
 import argparse
+import io
 import json
 import multiprocessing
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +25,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from beam_job.sample import sample_splits
 from tests.cluster.faulty_store import Fault, Plan, faulty
 from tests.cluster.stores import Store, gcs_store, s3_store
 from tests.conftest import RUNNER
@@ -38,7 +43,9 @@ COMMANDS = {
 }
 """Each with what seals its output."""
 RESUMED = ("stage", "compress")
-OWN_TO_A_RUN = ("run_id", "created", "flags")
+SOURCE = "images.npy"
+OWN_TO_A_RUN = ("run_id", "reconstruction_id", "created", "flags")
+IMAGES = 120
 
 _spawn = multiprocessing.get_context("forkserver")
 
@@ -78,11 +85,13 @@ class Outcome(NamedTuple):
     problem: str | None
 
 
-def cases(stores: Sequence[Store], seed: int, times: int) -> Iterator[Case]:
+def cases(
+    stores: Sequence[Store], seed: int, times: int, faults: Sequence[Fault] = tuple(Fault)
+) -> Iterator[Case]:
     """Every kind of fault so many times; silence, now and then, would be but a long delay."""
     chosen = random.Random(seed)
-    kinds = [(fault, for_good) for fault in Fault for for_good in (False, True)]
-    kinds.remove((Fault.SILENCE, False))
+    kinds = [(fault, for_good) for fault in faults for for_good in (False, True)]
+    kinds = [kind for kind in kinds if kind != (Fault.SILENCE, False)]
     pairs = [(store, command) for store in stores for command in COMMANDS]
     ordered = [chosen.sample(pairs, len(pairs)) for _ in kinds]
     for n in range(times * len(kinds)):
@@ -93,11 +102,11 @@ def cases(stores: Sequence[Store], seed: int, times: int) -> Iterator[Case]:
 
 def arguments(store: Store, command: str, output: str) -> list[str]:
     """The command line; output: a folder of the store."""
-    data, run = f"--data_dir={store.url('data')}", store.url("reference/compress")
+    run = store.url("reference/compress")
     pipeline = [f"--output={store.url(output)}", f"--runner={RUNNER}"]
     given = {
         "stage": ["--dataset=sample", f"--data_dir={store.url(output)}", "--shard_size=300"],
-        "compress": ["--dataset=sample", data, "--shard_size=300", *pipeline],
+        "compress": [f"--input={store.url(SOURCE)}", "--shard_size=20", *pipeline],
         "reconstruct": [f"--input={run}", *pipeline],
         "verify": [f"--input={run}"],
     }
@@ -148,16 +157,27 @@ def _normalised(name: str, content: bytes) -> Any:
     described = json.loads(content)
     for own in OWN_TO_A_RUN:
         described.pop(own, None)
-    if "files" in described:
+    if isinstance(described.get("files"), list):
         described["files"] = [
             file for file in described["files"] if not file["path"].endswith(".html")
         ]
+    elif "files" in described:  # By name.
+        described["files"] = {
+            path: facts for path, facts in described["files"].items() if not path.endswith(".html")
+        }
     return described
 
 
-def _published(files: dict[str, bytes]) -> dict[str, bytes]:
+def published(files: dict[str, bytes]) -> dict[str, bytes]:
     """Without what is unfinished, which is in nobody's way."""
     return {name: files[name] for name in files if not name.startswith("_incomplete-")}
+
+
+def _images() -> bytes:
+    """Digits that are real, as a .npy."""
+    content = io.BytesIO()
+    np.save(content, sample_splits()["train"].images[:IMAGES].reshape(-1, 28, 28))
+    return content.getvalue()
 
 
 class Campaign:
@@ -169,13 +189,14 @@ class Campaign:
         self._reference: dict[tuple[str, str], dict[str, bytes]] = {}
         self._requests: dict[tuple[str, str], int] = {}
         for store in stores:
+            store.write(SOURCE, _images())
             for command in COMMANDS:
                 self._make_reference(store, command)
 
     def _make_reference(self, store: Store, command: str) -> None:
         """Runs a command without faults, and counts its requests."""
         plan = Plan(Fault.SILENCE, self._seed, starts_at=NEVER)
-        output = "data" if command == "stage" else f"reference/{command}"
+        output = f"reference/{command}"
         with faulty(store.address, plan) as address:
             ended = run_command(
                 arguments(store, command, output), store.at(address), self._logs / "reference"
@@ -217,11 +238,11 @@ class Campaign:
     def _problem_of_output(self, case: Case, ended: Ended, argv: list[str]) -> str | None:
         folder, seal = folder_of(case.command, case.folder), COMMANDS[case.command]
         left = case.store.tree(folder)
-        published = _published(left)
-        if half := self._half_written(case, left):
+        final = published(left)
+        if half := half_written(left, self._reference[case.store.scheme, case.command]):
             return f"{half} is not whole"
-        if seal in published:
-            return self._difference(case, published)
+        if seal in final:
+            return self._difference(case, final)
         if ended.status == 0:
             return f"ended well without {seal}"
         for name in left:
@@ -232,18 +253,7 @@ class Campaign:
         ended = run_command(again, case.store.env, self._logs / f"{case.folder}-again")
         if (ended.status, ended.said) != (0, ""):
             return f"could not be gone on with: {ended}"
-        return self._difference(case, _published(case.store.tree(folder)))
-
-    def _half_written(self, case: Case, left: dict[str, bytes]) -> str | None:
-        """A file that isn't what it has to be, under its own name or in what is unfinished."""
-        reference = self._reference[case.store.scheme, case.command]
-        for name, content in left.items():
-            of_run = name.partition("/")[2] if name.startswith("_incomplete-") else name
-            if name.endswith(".parquet") and content != reference.get(of_run):
-                return name
-            if name.endswith((".json", ".html")) and not content.strip().endswith((b"}", b">")):
-                return name
-        return None
+        return self._difference(case, published(case.store.tree(folder)))
 
     def _difference(self, case: Case, files: dict[str, bytes]) -> str | None:
         expected = normalised(self._reference[case.store.scheme, case.command])
@@ -254,6 +264,17 @@ class Campaign:
             if (name in expected, expected.get(name)) != (name in found, found.get(name))
         )
         return f"differs from a run without faults in {', '.join(differing)}" if differing else None
+
+
+def half_written(left: dict[str, bytes], reference: dict[str, bytes]) -> str | None:
+    """A file that isn't what it has to be, under its own name or in what is unfinished."""
+    for name, content in left.items():
+        of_run = name.partition("/")[2] if name.startswith("_incomplete-") else name
+        if name.endswith(".parquet") and content != reference.get(of_run):
+            return name
+        if name.endswith((".json", ".html")) and not content.strip().endswith((b"}", b">")):
+            return name
+    return None
 
 
 @contextmanager
@@ -290,33 +311,31 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def campaign(
-    seed: int, times: int, at_once: int, only: Sequence[str] = (), *, quiet: bool = False
-) -> list[Outcome]:
-    """Runs a campaign, and says how far it is. only: the numbers of cases, all for none."""
+    seed: int,
+    times: int,
+    at_once: int,
+    faults: Sequence[Fault] = tuple(Fault),
+    only: Sequence[int] = (),
+) -> Iterator[Outcome]:
+    """Runs a campaign, by its cases in order. only: the numbers of some, all for none."""
     _spawn.set_forkserver_preload(
         ["beam_job.compress_pipeline", "beam_job.reconstruct_pipeline", "beam_job.verify", "boto3"]
     )
-    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder, both_stores(Path(folder)) as stores:
         logs = Path(folder) / "logs"
         logs.mkdir()
         running = Campaign(stores, seed, logs)
-        every = cases(stores, seed, times)
-        chosen = [case for case in every if not only or str(case.number) in only]
+        every = cases(stores, seed, times, faults)
         with ThreadPoolExecutor(at_once) as pool:
-            for outcome in pool.map(running.run, chosen):
-                outcomes.append(outcome)
-                if not quiet:
-                    print(_line(outcome, len(chosen), len(outcomes)), flush=True)
-    return outcomes
+            yield from pool.map(running.run, [c for c in every if not only or c.number in only])
 
 
-def _line(outcome: Outcome, of: int, number: int) -> str:
+def _line(outcome: Outcome) -> str:
     case, ended = outcome.case, outcome.ended
     verdict = "ok" if outcome.problem is None else f"FAILED: {outcome.problem}"
     said = f"; {ended.said.strip()}" if ended.said else ""
     return (
-        f"{number}/{of} case {case.number}, {case.store.scheme} {case.command}: {case.kind}, "
+        f"case {case.number}, {case.store.scheme} {case.command}: {case.kind}, "
         f"{outcome.befallen} requests: status {ended.status} in {ended.seconds:.1f} s: "
         f"{verdict}{said}"
     )
@@ -327,9 +346,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--times", type=int, default=20, help="how often each fault")
     parser.add_argument("--at_once", type=int, default=4, help="commands at work at once")
-    parser.add_argument("--only", nargs="*", default=(), help="numbers of cases, to run them again")
+    parser.add_argument("--only", nargs="*", type=int, default=(), help="numbers of cases")
     given = parser.parse_args()
-    outcomes = campaign(given.seed, given.times, given.at_once, given.only)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Takes the stores down.
+    outcomes = []
+    for outcome in campaign(given.seed, given.times, given.at_once, only=given.only):
+        outcomes.append(outcome)
+        print(_line(outcome), flush=True)
     print(table(outcomes))
     failed = Counter(outcome.problem is not None for outcome in outcomes)
     print(f"{failed[False]} passed, {failed[True]} failed")
