@@ -26,7 +26,7 @@ def test_a_run_that_is_removed_before_it_is_shown_is_told(
     argv = ["compress", f"--input={tmp_path}/images.npy", f"--output={tmp_path}/out"]
     assert main_module.run(argv) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: {tmp_path}/out/manifest.json could not be read (No such file or directory): it "
+        f"error: {tmp_path}/out/sizes.json could not be read (No such file or directory): it "
         "went away while the command was at work; run it again"
     )
 
