@@ -151,6 +151,11 @@ def _told(error: Exception) -> tuple[int, str]:
     said = " ".join(str(error).split())  # Libraries say things in several lines.
     if is_file_system_error(error):
         return WRONG, f"{said}: give paths that exist, on a file system that is set up"
+    if isinstance(error, OSError) and error.filename is not None:
+        return FAILED, (
+            f"{error.filename} could not be read ({error.strerror}): it went away while the "
+            "command was at work; run it again"
+        )
     return FAILED, (
         f"unexpected {type(error).__name__}: {said}; run it again with --debug and report it"
     )
