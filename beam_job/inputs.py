@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from beam_job.datasets import CHARACTERS, Dataset, ImageFile, Source
 from beam_job.options import DEFAULT_MAX_UNPACKED_BYTES
-from transforms.errors import InputError
+from transforms.errors import InputError, first_line
 from transforms.files import (
     exists,
     file_bytes,
@@ -56,6 +56,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _NPY_MAGIC = b"\x93NUMPY"
 _PARQUET_MAGIC = b"PAR1"
 FILES_AT_ONCE = 16
+_SHOWN_CHARACTERS = 300
 _LABEL_BYTES = 8
 """What the largest whole numbers of NumPy take."""
 _KINDS = "IDX (raw or gzip), .npy, or Parquet"
@@ -305,11 +306,7 @@ def _npy_header_of(path: str, head: bytes) -> NpyHeader:
     try:
         return npy_header(head)
     except ValueError as error:
-        raise InputError(f"{path}: its .npy header cannot be read: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+        raise InputError(f"{path}: its .npy header cannot be read: {first_line(error)}") from error
 
 
 def _labels_beside(path: str) -> str | None:
@@ -395,13 +392,13 @@ def _inspect_parquet(
     try:
         return _parquet_facts(path, orientation, max_unpacked_bytes)
     except (pa.ArrowException, OSError, ValueError, StopIteration, MemoryError) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {_line(error)}") from error
+        raise InputError(f"{path}: cannot be read as Parquet: {first_line(error)}") from error
 
 
 def _parquet_facts(path: str, orientation: str, max_unpacked_bytes: int) -> _Facts:
     with open_binary(path) as file:
         parquet = pq.ParquetFile(file)
-        check_row_groups(path, parquet, (IMAGE_ID_COLUMN,))
+        check_row_groups(path, parquet)
         _check_unpacked(path, parquet.metadata.num_rows, max_unpacked_bytes)
         schema = parquet.schema_arrow
         staged = (
@@ -430,7 +427,7 @@ def _image_column(path: str, schema: pa.Schema) -> str:
             content = field.type.field("bytes").type
             if pa.types.is_binary(content) or pa.types.is_large_binary(content):
                 return str(field.name)
-    columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    columns = ", ".join(f"{field.name} ({field.type})" for field in schema)[:_SHOWN_CHARACTERS]
     raise InputError(
         f"{path}: no column holds images; needed is `image`, as fixed-size binary of {PIXELS} "
         f"bytes (staged) or a struct with `bytes` (Hugging Face); there are {columns}"

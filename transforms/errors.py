@@ -1,5 +1,7 @@
 """The two ways in which a job stops, told apart by whose move it is."""
 
+_SHOWN_CHARACTERS = 300
+
 
 class JobError(Exception):
     """A job stopped; the message names the thing, the cause and the way out."""
@@ -15,3 +17,9 @@ class FilledError(InputError):
 
 class RunError(JobError):
     """The input was right and the run still did not do what it promised."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error of a library's says, as far as it can be shown."""
+    line = str(error).strip().partition("\n")[0][:_SHOWN_CHARACTERS]
+    return line or type(error).__name__
