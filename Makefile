@@ -5,11 +5,17 @@ CLUSTER := .venv-cluster
 # A network of its own, in which anybody may add machines.
 NETWORK := unshare --user --map-root-user --net --mount --
 FLINK_JOB_SERVER_JAR ?= $(CURDIR)/$(CLUSTER)/job-server/flink-job-server.jar
+# The length of the campaigns.
+SEED ?= 0
+KILLS ?= 200
+FAULTS ?= 20
+INPUTS ?= 1000000
+IMAGES ?= 8142550
 CONTEST := .venv-bench-job/installed $(patsubst benchmarks/environments/%.txt,.venv-bench-%/installed,$(wildcard benchmarks/environments/*.txt))
 SOURCES := setup.py $(wildcard beam_job/* transforms/* transforms/pretrained/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-reference test-cluster test-image lint bench bench-cluster pretrained quality clean
+.PHONY: help run test test-long test-reference test-cluster test-image torture torture-stores lint audit bench bench-cluster pretrained quality clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,10 +40,22 @@ test-cluster: $(CLUSTER)/installed $(CLUSTER)/bin/prism $(FLINK_JOB_SERVER_JAR) 
 test-image: $(CLUSTER)/installed ## Build the container image and run jobs in it (needs root, podman, runc, mmdebstrap, Go)
 	$(CLUSTER)/bin/python -m pytest tests/cluster -m image
 
+torture: .venv/installed-dev ## Kill, disturb, feed and load the commands: SEED=0 KILLS=200 FAULTS=20 INPUTS=1000000 IMAGES=8142550 (hours; needs root, libfaketime)
+	$(BIN)/python -m tests.torture.kills --seed=$(SEED) --kills=$(KILLS)
+	$(BIN)/python -m tests.torture.faults --seed=$(SEED) --times=$(FAULTS)
+	$(BIN)/python -m tests.torture.fuzz --seed=$(SEED) --inputs=$(INPUTS)
+	$(BIN)/python -m tests.torture.load --images=$(IMAGES)
+
+torture-stores: $(CLUSTER)/installed ## Run whole commands on object stores that fail, SEED=0 FAULTS=20 (an hour or more)
+	$(CLUSTER)/bin/python -m tests.cluster.store_faults --seed=$(SEED) --times=$(FAULTS)
+
 lint: .venv/installed-dev ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+audit: .venv-audit/installed ## Look the image's packages up for known vulnerabilities (needs PyPI's JSON API)
+	.venv-audit/bin/python deploy/audit.py
 
 bench: .venv/installed-dev $(CONTEST) ## Measure speed and memory beside what people would use instead (needs EMNIST_DATA, Java 17)
 	$(BIN)/python -m benchmarks.run
@@ -53,7 +71,7 @@ quality: .venv/installed-dev ## Measure the package's weights on held-out images
 	cd out/quality && cp -r table.md results rate_distortion.svg ../../benchmarks/quality/
 
 clean: ## Remove the virtual environment and what was built
-	rm -rf .venv .venv-bench-* .venv-cluster .cache build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-audit .venv-bench-* .venv-cluster .cache build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -69,6 +87,12 @@ clean: ## Remove the virtual environment and what was built
 $(CLUSTER)/installed: setup.py
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --editable '.[dev,aws,gcp,cluster]'
+	@touch $@
+
+# pip-audit brings much that nothing else here needs.
+.venv-audit/installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet 'pip-audit>=2.10,<3'
 	@touch $@
 
 # Prism goes with the Beam that is installed.

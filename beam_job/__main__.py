@@ -1,29 +1,63 @@
 """The command line: `python -m beam_job COMMAND`, also installed as `emnist-latents`.
 
-Exit status: 0 done, 1 the run failed or is not whole, 2 wrong use or input, 130 interrupted, by
-Ctrl-C or SIGTERM.
+Exit status:
+
+0    done
+1    the run failed; of `verify`: it is not whole
+2    wrong use or input: a flag, a file, a model, an output; nothing was done
+3    done, and complete, with rejects: of `compress` with --max_rejects=N, where some images, and no
+     more than N, could not be read; with --no_wait nobody is there to see, and it is 0
+130  interrupted, by Ctrl-C or SIGTERM
+
+Every error is one line on stderr, `error: ...`, and nothing is on stdout then.
 """
 
 import gc
+import io
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from beam_job import options
+from beam_job.lines import tell
 from beam_job.logs import set_up_logging
+from beam_job.options import FAILED, INTERRUPTED, WRONG
 from transforms.quiet import no_collection
+
+_PATIENCE_SECONDS = 3.0
+_patience = {"ends": 0.0}
+"""Until when, in monotonic seconds, another interrupt says nothing new."""
 
 
 def main() -> None:
     """Runs the command line and exits with its status."""
     # Who ends the process by SIGTERM (a batch system, a container's end) gets a clean end too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # What a terminal cannot write ends no run.
+        sys.stdout.reconfigure(errors="backslashreplace")
     status = run(sys.argv[1:])
+    # What is done is done; by now an interrupt would only give it another exit status.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     # Python's last collection would walk all that Beam and TensorFlow made: 0.7 s for nothing.
     gc.freeze()
     sys.exit(status)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raises KeyboardInterrupt; not while the last one is still being answered.
+
+    So tidying up is not cut short by a second Ctrl-C, or by a SIGTERM that comes right behind.
+    """
+    now = time.monotonic()
+    if now > _patience["ends"]:
+        _patience["ends"] = now + _PATIENCE_SECONDS
+        signal.default_int_handler(number, frame)
 
 
 def run(argv: list[str]) -> int:
@@ -34,16 +68,16 @@ def run(argv: list[str]) -> int:
     try:
         return _run(argv)
     except options.UsageError as error:
-        caught, status, line = error, 2, str(error)
+        caught, status, line = error, WRONG, str(error)
     except KeyboardInterrupt as interrupt:
         line = "; ".join(["interrupted", "nothing was published", *map(str, interrupt.args)])
-        print(line, file=sys.stderr)
-        return 130
+        tell(line)
+        return INTERRUPTED
     except Exception as error:  # noqa: BLE001  # The last line of defence: told in one line.
         caught, (status, line) = error, _told(error)
     if debug:
-        traceback.print_exception(caught)
-    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+        tell(*"".join(traceback.format_exception(caught)).rstrip().split("\n"))
+    tell(f"error: {line}")
     return status
 
 
@@ -96,16 +130,17 @@ def _command(settings: options.Options) -> Callable[[Any, list[str]], int]:
 
 
 def _told(error: Exception) -> tuple[int, str]:
-    """Exit status and line of an error: 2 where the user has to change something, else 1."""
+    """Exit status and line of an error: WRONG where the user has to change something."""
     from transforms.errors import InputError, JobError
-    from transforms.files import is_file_system_error
+    from transforms.file_errors import is_file_system_error
 
     if isinstance(error, JobError):
-        return 2 if isinstance(error, InputError) else 1, str(error)
+        return WRONG if isinstance(error, InputError) else FAILED, str(error)
+    said = " ".join(str(error).split())  # Libraries say things in several lines.
     if is_file_system_error(error):
-        return 2, f"{error}: give paths that exist, on a file system that is set up"
-    return 1, (
-        f"unexpected {type(error).__name__}: {error}; run it again with --debug and report it"
+        return WRONG, f"{said}: give paths that exist, on a file system that is set up"
+    return FAILED, (
+        f"unexpected {type(error).__name__}: {said}; run it again with --debug and report it"
     )
 
 

@@ -202,7 +202,7 @@ def _manifest(
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def _fingerprint(sources: Sequence[Source]) -> str:

@@ -6,14 +6,21 @@ What can be wrong is found before Beam and an engine are imported, which takes l
 so; the graph is in compress_pipeline.
 """
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from beam_job import publishing, run_directory
 from beam_job.datasets import PUBLISHED_ROWS, Dataset, shard_keys, staged_folder
 from beam_job.emnist import archive_path
 from beam_job.inputs import check_file_system
-from beam_job.options import EMNIST_NAMES, CompressOptions, set_up_file_systems
+from beam_job.lines import say, tell
+from beam_job.options import (
+    DONE,
+    EMNIST_NAMES,
+    WITH_REJECTS,
+    CompressOptions,
+    set_up_file_systems,
+)
 from beam_job.remote import check_runner, engine_for
 from beam_job.run_directory import MEGABYTE
 from beam_job.stage import known_dataset
@@ -38,19 +45,24 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
     run_directory.check_output(options.output, overwrite=options.overwrite, resume=options.resume)
     dataset = known_dataset(options)
     if options.plan:
-        print(_plan(options, dataset, model, engine, runner.name))
-        return 0
+        say(*_plan(options, dataset, model, engine, runner.name))
+        return DONE
     with no_collection():
         from beam_job import compress_pipeline
 
     compress_pipeline.run(options, beam_flags, runner, model, engine, quantization)
-    if options.quiet:
-        return 0
     if options.no_wait:
-        print(f"submitted: {options.output} is complete when its {run_directory.MANIFEST} is there")
-    else:
-        _show(options.output)
-    return 0
+        if not options.quiet:
+            say(
+                f"submitted: {options.output} is complete when its {run_directory.MANIFEST} is "
+                "there"
+            )
+        return DONE
+    manifest = run_directory.read_json(options.output, run_directory.MANIFEST)
+    rejected = sum(split["rejected"] for split in manifest["dataset"]["splits"].values())
+    if not options.quiet:
+        _show(options, manifest, rejected)
+    return WITH_REJECTS if rejected else DONE
 
 
 def _paths(options: CompressOptions) -> dict[str, str | None]:
@@ -78,7 +90,7 @@ def _plan(
     model: Model,
     engine: Engine,
     runner: str,
-) -> str:
+) -> list[str]:
     """What would be done, in lines."""
     if dataset is None:
         rows = PUBLISHED_ROWS[str(options.dataset)]
@@ -90,7 +102,7 @@ def _plan(
         where = f"{len(dataset.files)} files, first {dataset.files[0].segment.path}"
     bits = f", {options.latent_bits} bits" if options.latent_dtype == "int8" else ""
     documents = ", ".join((run_directory.SIZES, run_directory.REPORT, run_directory.MANIFEST))
-    lines = [
+    return [
         f"dataset   {options.dataset or options.input} ({where})",
         *(_split_plan(options, split, images) for split, images in rows.items()),
         f"model     {model.name} ({model.encoder}), latents as {options.latent_dtype}{bits}",
@@ -99,7 +111,6 @@ def _plan(
         f"output    {options.output}: latents/ as above, {documents}",
         "nothing was done: this is --plan",
     ]
-    return "\n".join(lines)
 
 
 def _archive_plan(options: CompressOptions) -> str:
@@ -119,18 +130,22 @@ def _split_plan(options: CompressOptions, split: str, images: int) -> str:
     )
 
 
-def _show(output: str) -> None:
+def _show(options: CompressOptions, manifest: Mapping[str, Any], rejected: int) -> None:
     from beam_job.report import terminal_table
 
-    manifest = run_directory.read_json(output, run_directory.MANIFEST)
-    print(terminal_table(run_directory.read_json(output, run_directory.SIZES)))
-    print()
+    output = options.output
+    say(*terminal_table(run_directory.read_json(output, run_directory.SIZES)), "")
     for path in dict.fromkeys(_folder(file["path"]) for file in manifest["files"]):
-        print(publishing.child(output, path))
-    print(publishing.child(output, run_directory.MANIFEST))
-    sys.stdout.flush()
+        say(publishing.child(output, path))
+    say(publishing.child(output, run_directory.MANIFEST))
     for warning in manifest["warnings"]:
-        print(f"note: {warning}", file=sys.stderr)
+        tell(f"note: {warning}")
+    if rejected:
+        tell(
+            f"note: {rejected:,} image{'s' * (rejected > 1)} could not be read, within "
+            f"--max_rejects={options.max_rejects}: "
+            f"{publishing.child(output, run_directory.REJECTS)} lists them, and why"
+        )
 
 
 def _folder(path: str) -> str:

@@ -15,7 +15,14 @@ from beam_job.kept_shards import ReadKept
 from beam_job.logs import worker_processes_held_back
 from beam_job.model_facts import STORED_DTYPES, latents_metadata, model_facts
 from beam_job.options import CompressOptions, beam_options, without_secrets
-from beam_job.pipelines import has_worker_processes, import_meanwhile, is_local, run_to_end, submit
+from beam_job.pipelines import (
+    has_worker_processes,
+    import_meanwhile,
+    is_local,
+    new_pipeline,
+    run_to_end,
+    submit,
+)
 from beam_job.progress import Progress, tick
 from beam_job.remote import Runner, model_for
 from beam_job.stage import open_dataset, with_gzips_staged
@@ -28,7 +35,6 @@ from transforms.engines.choice import (
     load_decoder,
     load_encoder,
 )
-from transforms.errors import InputError
 from transforms.files import file_facts
 from transforms.images import ImageBatch, Reject, Shard
 from transforms.latents import LatentBatch
@@ -156,10 +162,7 @@ def build_pipeline(
 ) -> beam.Pipeline:
     """The graph. progress_path: where to note images done, on this machine; None for nowhere."""
     every = -(-sum(planned.staged.values()) // SAMPLE_IMAGES)
-    try:
-        pipeline = beam.Pipeline(options=pipeline_options)
-    except ValueError as error:  # Beam's own check of what a runner needs.
-        raise InputError(f"the runner needs other flags: {error}") from error
+    pipeline = new_pipeline(pipeline_options)
     kept = resume.kept_shards(planned.attempt, shards) if options.resume else []
     done = None
     if kept:

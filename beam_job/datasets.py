@@ -1,5 +1,6 @@
 """A dataset: which images there are, in which files they lie, and how they are cut into shards."""
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from transforms.errors import InputError, first_line
 from transforms.files import exists, join_path, last_updated
 from transforms.images import LABEL_COLUMN, Segment, Shard, ShardKey
 from transforms.json_documents import check_shape, is_count, is_name, is_path_below, read_json
+from transforms.printable import is_unicode
 
 _DIGITS = "0123456789"
 _UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -39,6 +41,8 @@ PUBLISHED_ROWS: dict[str, dict[str, int]] = {
     "mnist": {"train": 60_000, "test": 10_000},
 }
 """Images in each split, as NIST publishes them; for plans made before the archive is there."""
+
+_SPLIT_NAME = re.compile(r"\w[\w .-]*")
 
 DATASET_FILE = "dataset.json"
 """Written last: a staged dataset is there if, and only if, this file is."""
@@ -114,6 +118,11 @@ def split_names(files: Sequence[ImageFile]) -> list[str]:
     return sorted({file.split for file in files}, key=lambda name: (order.get(name, 2), name))
 
 
+def is_split_name(name: str) -> bool:
+    """Whether a split may be called so: it becomes a part of paths, which readers take apart."""
+    return _SPLIT_NAME.fullmatch(name) is not None
+
+
 def counts_in_words(rows: Mapping[str, int]) -> str:
     """How many images each split has, for an error to say."""
     return " and ".join(f"{count:,} images of split {split}" for split, count in rows.items())
@@ -175,8 +184,8 @@ def staged_dataset(data_dir: str, name: str) -> Dataset | None:
         return _described(folder, read_json(path))
     except (ValueError, TypeError, OSError) as error:
         raise InputError(
-            f"{path} is not what stage writes ({first_line(error)}): remove {folder} and run "
-            "it again"
+            f"{path} is not what stage writes ({type(error).__name__}: {first_line(error)}): "
+            f"remove {folder} and run it again"
         ) from error
 
 
@@ -200,10 +209,15 @@ def _described(folder: str, description: dict[str, Any]) -> Dataset:
         )
         for file in description["files"]
     )
+    characters = {int(label): name for label, name in description["characters"].items()}
+    if not all(map(is_split_name, split_names(files))):
+        raise ValueError("a split is no name for a folder")
+    if not all(map(is_unicode, characters.values())):
+        raise ValueError("a character is no Unicode text")
     return Dataset(
         description["name"],
         files,
-        {int(label): character for label, character in description["characters"].items()},
+        characters,
         tuple(Source(**source) for source in description["sources"]),
         description["fingerprint"],
     )

@@ -255,6 +255,6 @@ def saved_splits(folder: str) -> dict[str, Split]:
 
 
 def _mapped(folder: str, split: str) -> Split:
-    images = np.load(Path(folder, f"{split}-images.npy"), mmap_mode="r")
-    labels = np.load(Path(folder, f"{split}-labels.npy"))
+    images = np.load(Path(folder, f"{split}-images.npy"), mmap_mode="r", allow_pickle=False)
+    labels = np.load(Path(folder, f"{split}-labels.npy"), allow_pickle=False)
     return Split(images, labels)

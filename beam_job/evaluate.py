@@ -5,7 +5,6 @@
 
 import json
 import platform
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -51,6 +50,7 @@ from beam_job.images_at_hand import (
     partition,
 )
 from beam_job.installed import versions_of
+from beam_job.lines import say, tell
 from beam_job.model_facts import latents_metadata, model_facts
 from beam_job.options import MAX_BITS, MIN_BITS, EvaluateOptions
 from beam_job.plots import rate_distortion_png, rate_distortion_svg
@@ -378,10 +378,8 @@ def _json(value: Any) -> bytes:
 
 
 def _show(output: str, evaluation: Mapping[str, Any]) -> None:
-    print(terminal_table(evaluation))
-    print()
+    say(*terminal_table(evaluation), "")
     for name in (TABLE, f"{PICTURE}.svg", f"{PICTURE}.png", RESULTS, REPORT, EVALUATION):
-        print(publishing.child(output, name))
-    sys.stdout.flush()
+        say(publishing.child(output, name))
     if not evaluation["unseen"]:
-        print(f"note: {PERHAPS_SEEN}", file=sys.stderr)
+        tell(f"note: {PERHAPS_SEEN}")

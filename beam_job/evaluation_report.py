@@ -18,6 +18,7 @@ from beam_job.comparisons import (
 )
 from beam_job.plots import Curve
 from beam_job.report import columns_of_text, rendered
+from transforms.printable import printable
 
 TOTAL = "total"
 
@@ -287,17 +288,23 @@ def notes(evaluation: Mapping[str, Any]) -> list[str]:
 
 def markdown(evaluation: Mapping[str, Any]) -> str:
     """The evaluation as Markdown, a section for each group."""
-    lines = [f"# {title(evaluation)}", *warnings(evaluation), *notes(evaluation)]
+    lines = [f"# {_text(title(evaluation))}", *warnings(evaluation), *map(_text, notes(evaluation))]
     for name in named_groups(evaluation):
-        lines.append(f"## {name}")
+        lines.append(f"## {_text(name)}")
         for table in tables(evaluation, name):
-            lines += [f"### {table.title}", table.note, _markdown_rows(table)]
+            lines += [f"### {_text(table.title)}", table.note, _markdown_rows(table)]
     return "\n\n".join(lines) + "\n"
 
 
 def _markdown_rows(table: Table) -> str:
     rule = ["---" if column < table.text_columns else "---:" for column in range(len(table.header))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (table.header, rule, *table.rows))
+    header, *rows = [[_text(cell) for cell in row] for row in (table.header, *table.rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+
+
+def _text(text: str) -> str:
+    """Text for Markdown: no HTML, link, code or cell begins in it."""
+    return re.sub(r"[\\`<&\[|]", r"\\\g<0>", printable(text))
 
 
 def report_html(evaluation: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
@@ -323,7 +330,7 @@ def _facts(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def terminal_table(evaluation: Mapping[str, Any]) -> str:
+def terminal_table(evaluation: Mapping[str, Any]) -> list[str]:
     """Bytes an image and PSNR of every codec and setting, for each group."""
     groups = named_groups(evaluation)
     units = [cell for name in groups for cell in (f"{name}: bytes an image", "dB")]

@@ -9,7 +9,7 @@ import numpy as np
 from beam_job.datasets import Dataset, cut_shards
 from beam_job.options import DEFAULT_BATCH_SIZE, DEFAULT_SHARD_SIZE
 from transforms.errors import InputError
-from transforms.images import read_shard, too_many_rejects
+from transforms.images import read_shard
 
 ONE_IN = 10
 HELD_OUT_REMAINDER = 9
@@ -48,7 +48,11 @@ def load_images(dataset: Dataset) -> Images:
     for shard in cut_shards(dataset, DEFAULT_SHARD_SIZE):
         for batch, rejects in read_shard(shard, DEFAULT_BATCH_SIZE):
             if rejects:
-                raise InputError(too_many_rejects(list(rejects), 0))
+                first = rejects[0]
+                raise InputError(
+                    f"{first.path} row {first.row}: {first.reason}: mend that image, or leave it "
+                    "out"
+                )
             names = np.full(len(batch), shard.key.split)
             parts.append(Images(names, batch.image_ids, batch.labels, batch.pixels))
     return joined_images(parts)

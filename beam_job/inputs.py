@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_job.datasets import CHARACTERS, Dataset, ImageFile, Source
+from beam_job.datasets import CHARACTERS, Dataset, ImageFile, Source, is_split_name
 from beam_job.options import DEFAULT_MAX_UNPACKED_BYTES
 from transforms.errors import InputError, first_line
 from transforms.files import (
@@ -43,6 +43,7 @@ from transforms.images import (
 from transforms.json_documents import MAX_COUNT, is_name, parse_json
 from transforms.npy_header import MAX_NPY_HEADER_BYTES, NpyHeader, npy_header
 from transforms.object_stores import StoreError, check_store
+from transforms.printable import is_unicode
 from transforms.staged import STAGED_METADATA_KEY
 
 GZIP = "gzip"
@@ -123,8 +124,8 @@ def check_file_system(flag: str, path: str | None) -> None:
         raise InputError(f"--{flag}={path}: {error}") from error
     except (ValueError, OSError) as error:
         raise InputError(
-            f"--{flag}={path}: there is no file system for it: correct the path, or install "
-            f"what it needs (pip install 'emnist-latents[gcp]' or '[aws]') ({error})"
+            f"--{flag}={path}: there is no file system for it ({error}): correct the path, or "
+            "install what it needs (pip install 'emnist-latents[gcp]' or '[aws]')"
         ) from error
 
 
@@ -149,6 +150,9 @@ def _matched(pattern: str, flag: str) -> list[str]:
     paths = list_files(pattern)
     if not paths:
         raise InputError(f"{flag}={pattern} matches no file: give a file or a glob that does")
+    for path in paths:
+        if not is_unicode(path):
+            raise InputError(f"{path}: its name is no Unicode text: rename it")
     return paths
 
 
@@ -206,6 +210,11 @@ class GzipReader:
 def _inspect(
     path: str, label_path: str | None, orientation: str, max_unpacked_bytes: int
 ) -> _Facts:
+    if not is_split_name(split_name(path)):
+        raise InputError(
+            f"{path}: its folder says split={split_name(path)}: call a split by letters, digits, "
+            "spaces, - . and _"
+        )
     head = _head(path, 16)
     with open_binary(path) as file:
         zipped = file.read(2) == _GZIP_MAGIC
@@ -220,7 +229,9 @@ def _inspect(
         if zipped:
             _check_unpacked(path, rows, max_unpacked_bytes)
     else:
-        raise InputError(f"{path}: is none of {_KINDS}: it begins with {head[:8]!r}")
+        raise InputError(
+            f"{path}: is none of {_KINDS}, as it begins with {head[:8]!r}: give a file that is"
+        )
     labels = None if label_path is None else _checked_labels(label_path, path, rows)
     is_idx = head.startswith(b"\0\0")
     nist = re.match(r"emnist-([a-z]+)-", PurePosixPath(path).name)
@@ -258,13 +269,15 @@ def _idx_header(path: str, head: bytes, zipped: bool) -> tuple[int, int]:
     if magic != _IDX_IMAGES_MAGIC:
         raise InputError(
             f"{path}: begins with {magic:#010x}; an IDX file of uint8 images begins with "
-            f"{_IDX_IMAGES_MAGIC:#010x}"
+            f"{_IDX_IMAGES_MAGIC:#010x}: give one"
         )
     if len(head) < IDX_HEADER_BYTES:
         raise InputError(f"{path}: truncated: {len(head)} bytes are no IDX file: fetch it again")
     rows, height, width = struct.unpack(">III", head[4:])
     if (height, width) != (SIDE, SIDE):
-        raise InputError(f"{path}: its images are {height}x{width}, not {SIDE}x{SIDE}")
+        raise InputError(
+            f"{path}: its images are {height}x{width}, not {SIDE}x{SIDE}: scale them first"
+        )
     if not zipped:
         check_length(path, file_bytes(path) - IDX_HEADER_BYTES, rows)
     return IDX_HEADER_BYTES, rows
@@ -292,7 +305,8 @@ def _npy_images(path: str) -> tuple[int, int]:
         raise InputError(f"{path}: is of type {dtype}, not uint8: save pixels from 0 to 255")
     if shape[1:] not in ((SIDE, SIDE), (SIDE, SIDE, 1), (PIXELS,)):
         raise InputError(
-            f"{path}: is of shape {shape}; images are (n, {SIDE}, {SIDE}), or (n, {PIXELS})"
+            f"{path}: is of shape {shape}; images are (n, {SIDE}, {SIDE}), or (n, {PIXELS}): "
+            "reshape it"
         )
     if fortran:
         raise InputError(
@@ -306,7 +320,10 @@ def _npy_header_of(path: str, head: bytes) -> NpyHeader:
     try:
         return npy_header(head)
     except ValueError as error:
-        raise InputError(f"{path}: its .npy header cannot be read: {first_line(error)}") from error
+        raise InputError(
+            f"{path}: its .npy header cannot be read ({first_line(error)}): save it with "
+            "numpy.save()"
+        ) from error
 
 
 def _labels_beside(path: str) -> str | None:
@@ -353,24 +370,30 @@ def read_labels(path: str, rows: int) -> np.ndarray:
     if content.startswith(_NPY_MAGIC):
         return _npy_labels(path, content)
     if len(content) < _IDX_LABELS_HEADER_BYTES:
-        raise InputError(f"{path}: truncated: {len(content)} bytes are no file of labels")
+        raise InputError(
+            f"{path}: truncated: {len(content)} bytes are no file of labels: fetch it again"
+        )
     magic, rows = struct.unpack(">II", content[:_IDX_LABELS_HEADER_BYTES])
     if magic != _IDX_LABELS_MAGIC:
         raise InputError(
             f"{path}: begins with {magic:#010x}; an IDX file of labels begins with "
-            f"{_IDX_LABELS_MAGIC:#010x}"
+            f"{_IDX_LABELS_MAGIC:#010x}: give one"
         )
     labels = np.frombuffer(content, np.uint8, offset=_IDX_LABELS_HEADER_BYTES)
     if len(labels) != rows:
         what = "truncated" if len(labels) < rows else "too long"
-        raise InputError(f"{path}: {what}: says {rows:,} labels and holds {len(labels):,}")
+        raise InputError(
+            f"{path}: {what}: says {rows:,} labels and holds {len(labels):,}: fetch it again"
+        )
     return labels
 
 
 def _npy_labels(path: str, content: bytes) -> np.ndarray:
     shape, _, dtype, offset = _npy_header_of(path, content)
     if len(shape) != 1 or not np.issubdtype(dtype, np.integer):
-        raise InputError(f"{path}: labels are whole numbers of shape (n,), not {dtype} {shape}")
+        raise InputError(
+            f"{path}: labels are whole numbers of shape (n,), not {dtype} {shape}: save them so"
+        )
     if len(content) - offset != shape[0] * dtype.itemsize:
         raise InputError(
             f"{path}: {shape[0]:,} labels of type {dtype} take {shape[0] * dtype.itemsize:,} bytes "
@@ -379,7 +402,8 @@ def _npy_labels(path: str, content: bytes) -> np.ndarray:
     labels: np.ndarray = np.frombuffer(content, dtype, offset=offset)
     if labels.size and (labels.min() < 0 or labels.max() > MAX_LABEL):
         raise InputError(
-            f"{path}: labels run from {labels.min()} to {labels.max()}, not 0 to {MAX_LABEL}"
+            f"{path}: labels run from {labels.min()} to {labels.max()}, not 0 to {MAX_LABEL}: "
+            "give other numbers"
         )
     return labels.astype(np.uint8)
 
@@ -388,11 +412,15 @@ def _inspect_parquet(
     path: str, label_path: str | None, orientation: str, max_unpacked_bytes: int
 ) -> _Facts:
     if label_path is not None:
-        raise InputError(f"--labels={label_path}: Parquet has its labels in a column of its own")
+        raise InputError(
+            f"--labels={label_path}: Parquet has its labels in a column of its own: leave it out"
+        )
     try:
         return _parquet_facts(path, orientation, max_unpacked_bytes)
     except (pa.ArrowException, OSError, ValueError, StopIteration, MemoryError) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {first_line(error)}") from error
+        raise InputError(
+            f"{path}: cannot be read as Parquet ({first_line(error)}): fetch it again"
+        ) from error
 
 
 def _parquet_facts(path: str, orientation: str, max_unpacked_bytes: int) -> _Facts:
@@ -407,7 +435,7 @@ def _parquet_facts(path: str, orientation: str, max_unpacked_bytes: int) -> _Fac
         has_image_ids = staged and IMAGE_ID_COLUMN in schema.names
         if has_image_ids and not pa.types.is_integer(schema.field(IMAGE_ID_COLUMN).type):
             kind = schema.field(IMAGE_ID_COLUMN).type
-            raise InputError(f"{path}: column 'image_id' is {kind}; image_ids are whole numbers")
+            raise InputError(f"{path}: column 'image_id' is {kind}: store whole numbers there")
         segment = Segment(
             path,
             "parquet",
@@ -429,8 +457,8 @@ def _image_column(path: str, schema: pa.Schema) -> str:
                 return str(field.name)
     columns = ", ".join(f"{field.name} ({field.type})" for field in schema)[:_SHOWN_CHARACTERS]
     raise InputError(
-        f"{path}: no column holds images; needed is `image`, as fixed-size binary of {PIXELS} "
-        f"bytes (staged) or a struct with `bytes` (Hugging Face); there are {columns}"
+        f"{path}: no column holds images, of {columns}: give a column `image`, as fixed-size "
+        f"binary of {PIXELS} bytes (staged) or a struct with `bytes` (Hugging Face)"
     )
 
 
@@ -439,7 +467,7 @@ def _label_column(path: str, schema: pa.Schema) -> str | None:
         return None
     kind = schema.field(LABEL_COLUMN).type
     if not pa.types.is_integer(kind):
-        raise InputError(f"{path}: column {LABEL_COLUMN!r} is {kind}; labels are whole numbers")
+        raise InputError(f"{path}: column {LABEL_COLUMN!r} is {kind}: store whole numbers there")
     return LABEL_COLUMN
 
 
@@ -455,11 +483,16 @@ def _parquet_characters(schema: pa.Schema, label_column: str | None) -> dict[int
     try:
         if STAGED_METADATA_KEY in metadata:
             characters = parse_json(metadata[STAGED_METADATA_KEY])["characters"]
-            return {int(label): str(character) for label, character in characters.items()}
+            return _in_unicode({int(label): str(name) for label, name in characters.items()})
         features = parse_json(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        return {label: str(name) for label, name in enumerate(features[label_column]["names"])}
+        return _in_unicode(dict(enumerate(map(str, features[label_column]["names"]))))
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}  # Characters are shown where they are known, and not needed.
+
+
+def _in_unicode(characters: dict[int, str]) -> dict[int, str]:
+    """The characters; nothing where one is no text that can be stored."""
+    return characters if all(map(is_unicode, characters.values())) else {}
 
 
 def _numbered(facts: Sequence[_Facts]) -> list[ImageFile]:

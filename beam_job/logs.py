@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from typing import TextIO
 
+from transforms.printable import printable_lines
+
 
 def set_up_logging(*, debug: bool) -> None:
     """Our own lines and others' warnings; with `debug`, all that Beam has to say.
@@ -17,7 +19,9 @@ def set_up_logging(*, debug: bool) -> None:
     Call it before Beam is imported, which warns of optional packages while it is. Imports neither
     Beam nor anything that does.
     """
-    logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    stderr = logging.StreamHandler(sys.stderr)
+    stderr.setFormatter(_Printable())
+    logging.basicConfig(handlers=[stderr])
     logging.getLogger("beam_job").setLevel(logging.INFO)
     logging.getLogger().setLevel(logging.INFO if debug else logging.WARNING)
     if debug:
@@ -25,6 +29,11 @@ def set_up_logging(*, debug: bool) -> None:
     threading.excepthook = _tell_unless_hung_up
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_for_a_person)
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
 
 
 def _is_for_a_person(record: logging.LogRecord) -> bool:
@@ -39,18 +48,22 @@ def _is_for_a_person(record: logging.LogRecord) -> bool:
     servers = record.funcName == "log_stdout" or str(record.msg).startswith("Really ")  # "starting"
     # A worker process says the same on its own stderr; a failed job's message is its exception's.
     relayed = record.msg == "Worker: %s" or record.module == "portable_runner"
-    traceback = record.exc_info is not None or "Traceback" in record.getMessage()
-    unfit = optional_packages or relabelled or servers or relayed or traceback
+    told = record.getMessage()
+    traceback = record.exc_info is not None or "Traceback" in told
+    raised = told.startswith(
+        ("HTTP error while", "Error in _start_upload")
+    )  # By what S3 is used by.
+    unfit = optional_packages or relabelled or servers or relayed or traceback or raised
     return not (from_beam and unfit)
 
 
 def _tell_unless_hung_up(thread: threading.ExceptHookArgs) -> None:
-    """Drops the tracebacks of Beam's worker threads that lose their stream from the runner.
+    """Drops the tracebacks of Beam's threads that lose their stream from a runner, or a worker.
 
     Runners hang up at the end of a job in ways of their own: Flink cancels (CANCELLED), Prism
     forgets the worker first where a job fails (UNKNOWN). What became of the job, the runner says.
     """
-    if not callable(getattr(thread.exc_value, "code", None)):  # Any of gRPC's errors has one.
+    if not any(kind.__module__.startswith("grpc") for kind in thread.exc_type.__mro__):
         threading.__excepthook__(thread)
 
 

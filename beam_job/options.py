@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from beam_job import __version__
+from transforms.printable import is_unicode
 from transforms.quiet import no_collection
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ LOCAL_RUNNER = "FnApiRunner"
 One process, whose engine has all cores: each of several workers would import Beam and load a model
 again, which took more time and more CPU (benchmarks/PROCESSES.md).
 """
+
+DONE, FAILED, WRONG, WITH_REJECTS, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit statuses; __main__ says what each means."""
 
 _SECRET = re.compile("secret|password|token|access_key|credential", re.IGNORECASE)
 _RUNNERS_WITH_FLAGS_OF_THEIR_OWN = ("flink", "spark", "portable", "prism")
@@ -182,7 +186,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, list[str]]:
     parser = _command_parser()
     if not argv:
         parser.print_help()
-        raise SystemExit(2)
+        raise SystemExit(WRONG)
     if argv[0].startswith("--") and argv[0] not in ("--help", "--version"):
         raise UsageError(f"{argv[0]} comes before the command: put flags behind it")
     namespace, beam_flags = parser.parse_known_args(argv)
@@ -213,7 +217,7 @@ def _check_images(command: str, settings: dict[str, Any]) -> None:
         )
     for name in ("labels", "orientation"):
         if settings["dataset"] is not None and settings[name] not in (None, "auto"):
-            raise UsageError(f"--{name} goes with --input: a --dataset knows its own")
+            raise UsageError(f"--{name} goes with --input: leave it out, a --dataset knows its own")
 
 
 def _compress_options(settings: dict[str, Any]) -> CompressOptions:
@@ -242,12 +246,14 @@ def _images_at_hand(command: str, flag: str, settings: dict[str, Any]) -> ImageO
     }
     if named is None:
         if where["labels"] is not None or where["orientation"] != "auto":
-            raise UsageError(f"--labels and --orientation go with --{flag}=FILE_OR_GLOB")
+            raise UsageError(
+                f"--labels and --orientation go with --{flag}=FILE_OR_GLOB: give it too"
+            )
         return None
     is_dataset = named in DATASET_NAMES
     images = {
         "dataset": named if is_dataset else None,
-        "input": None if is_dataset else _path(named),
+        "input": None if is_dataset else named,
         **where,
     }
     _check_images(command, images)
@@ -265,6 +271,7 @@ def _command_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=_program(),
         description="Turns EMNIST into a small Parquet dataset of latent vectors, on Apache Beam.",
+        epilog=f"{_STATUSES}; of compress also {_REJECTS_STATUS}.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"emnist-latents {__version__}")
@@ -276,7 +283,7 @@ def _command_parser() -> argparse.ArgumentParser:
         "bytes before and after.",
         epilog="All of Beam's own flags are taken too: --runner=DirectRunner, "
         "--direct_num_workers=2 --direct_running_mode=multi_processing, ... Without --runner the "
-        f"job runs in this process, on Beam's {LOCAL_RUNNER}.",
+        f"job runs in this process, on Beam's {LOCAL_RUNNER}. {_STATUSES}, {_REJECTS_STATUS}.",
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
@@ -286,7 +293,7 @@ def _command_parser() -> argparse.ArgumentParser:
         help="decode a run's latents to images, and measure them against the originals",
         description="Decodes the latents of a run directory to images, in the columns of staged "
         "ones, and measures what was lost where the originals are at hand.",
-        epilog="Beam's own flags are taken as compress takes them.",
+        epilog=f"Beam's own flags are taken as compress takes them. {_STATUSES}.",
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
@@ -297,6 +304,7 @@ def _command_parser() -> argparse.ArgumentParser:
         description="Fits encoder and decoder to a dataset, and writes a model directory for "
         "--model. The test split is held out where there is a train split beside it, else every "
         "tenth image.",
+        epilog=f"{_STATUSES}.",
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
@@ -306,6 +314,7 @@ def _command_parser() -> argparse.ArgumentParser:
         help="measure a model's rate and distortion beside real codecs",
         description="Measures rate and distortion on images that are held out as `train` holds "
         "them out, beside PNG, WebP, AVIF, JPEG XL, JPEG, gzip, zstd and PCA.",
+        epilog=f"{_STATUSES}.",
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
@@ -314,8 +323,9 @@ def _command_parser() -> argparse.ArgumentParser:
         "verify",
         help="read a run back, and say whether it is whole",
         description="Compares every file and every row of a run directory with its manifest, and, "
-        "where the images are at hand, latents with what the encoder gives. The exit status is 0 "
-        "for a run that is whole, 1 for one that is not, 2 where there is no complete run.",
+        "where the images are at hand, latents with what the encoder gives.",
+        epilog=f"Exit status: {DONE} the run is whole, {FAILED} it is not, {WRONG} wrong use or "
+        f"input, or there is no complete run, {INTERRUPTED} interrupted.",
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
@@ -325,6 +335,7 @@ def _command_parser() -> argparse.ArgumentParser:
         help="bring a dataset to --data_dir as sharded Parquet",
         description="Brings a dataset to where all workers can read it, as sharded Parquet. "
         "compress does this by itself where it is missing.",
+        epilog=f"{_STATUSES}.",
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
@@ -335,6 +346,13 @@ def _command_parser() -> argparse.ArgumentParser:
     _add_resume(staging, "a staging")
     _add_common_flags(stage)
     return parser
+
+
+_STATUSES = (
+    f"Exit status: {DONE} done, {FAILED} the run failed, {WRONG} wrong use or input, "
+    f"{INTERRUPTED} interrupted"
+)
+_REJECTS_STATUS = f"{WITH_REJECTS} done with rejects, no more than --max_rejects"
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -435,6 +453,7 @@ def _add_reconstruct_flags(parser: argparse.ArgumentParser) -> None:
     originals = parser.add_argument_group("the originals, to measure against")
     originals.add_argument(
         "--originals",
+        type=_path,
         metavar="FILE_OR_DATASET",
         help="the images that the run was made of: a dataset's name, or files as compress "
         "--input takes them",
@@ -547,6 +566,7 @@ def _add_verify_flags(parser: argparse.ArgumentParser) -> None:
     against = parser.add_argument_group("the images, to encode again")
     against.add_argument(
         "--against",
+        type=_path,
         metavar="FILE_OR_DATASET",
         help="the images that the run was made of: a dataset's name, or files as compress "
         "--input takes them",
@@ -691,7 +711,7 @@ def _add_common_flags(parser: argparse.ArgumentParser) -> _Group:
 def _dataset(name: str) -> str:
     if name not in DATASET_NAMES:
         raise argparse.ArgumentTypeError(
-            f"there is no dataset {name!r}; there are {', '.join(DATASET_NAMES)}"
+            f"there is no dataset {name!r}: give one of {', '.join(DATASET_NAMES)}"
         )
     return name
 
@@ -700,6 +720,8 @@ def _path(text: str) -> str:
     """An argparse type: a path; `~` is expanded, which no shell does behind an equals sign."""
     if not text:
         raise argparse.ArgumentTypeError("is empty: give a path")
+    if not is_unicode(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no Unicode text: rename it")
     return os.path.expanduser(text)  # noqa: PTH111  # Path would change gs://.
 
 
@@ -801,7 +823,7 @@ def _check_beam_flags(flags: Sequence[str]) -> None:
     names = {name.lower() for name in StandardOptions.KNOWN_RUNNER_NAMES}
     if "." not in runner and not {runner, f"{runner}runner"} & names:
         raise UsageError(
-            f"there is no runner {known.runner}; there are "
+            f"there is no runner {known.runner}: give one of "
             + ", ".join(StandardOptions.KNOWN_RUNNER_NAMES)
         )
 
@@ -817,7 +839,7 @@ def _beam_parser() -> argparse.ArgumentParser:
 
     class Parser(_BeamArgumentParser):
         def error(self, message: str) -> NoReturn:
-            raise UsageError(f"{message} (a flag of Beam's)")
+            raise UsageError(f"{message} (a flag of Beam's): correct it")
 
     parser = Parser(allow_abbrev=False, conflict_handler="resolve", add_help=False)
     pending = [PipelineOptions]

@@ -15,14 +15,17 @@ from apache_beam.runners.runner import PipelineState
 
 from beam_job.logs import printed_tracebacks_held_back
 from beam_job.options import LOCAL_RUNNER
-from transforms.errors import FilledError, InputError, JobError, RunError
+from beam_job.worker_process import LOST
+from transforms.errors import FilledError, InputError, JobError, RunError, StoreFailedError
 
 _OURS: dict[str, type[JobError]] = {
-    error.__name__: error for error in (FilledError, InputError, RunError)
+    error.__name__: error for error in (FilledError, InputError, RunError, StoreFailedError)
 }
 _RAISED_BY_US = re.compile(rf"^(?:transforms\.errors\.)?({'|'.join(_OURS)}): (.*)$", re.MULTILINE)
 _WHERE = re.compile(r" \[while running .*\Z", re.DOTALL)
 _LOCAL_RUNNERS = (LOCAL_RUNNER.lower(), "directrunner", "direct", "switchingdirectrunner")
+_LOST_WORKER = "Channel closed prematurely"
+"""What Beam says of a worker that was lost while data came from it."""
 
 
 def is_local(options: PipelineOptions) -> bool:
@@ -41,6 +44,15 @@ def import_meanwhile(*modules: str) -> None:
     While an engine computes, Python has nothing to do: Matplotlib's half second costs half of that.
     """
     Thread(target=lambda: [import_module(name) for name in modules], daemon=True).start()
+
+
+def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
+    """An empty pipeline; raises InputError where its runner needs other flags."""
+    try:
+        return beam.Pipeline(options=options)
+    except ValueError as error:  # Beam's own check.
+        reason = " ".join(str(error).split())
+        raise InputError(f"the runner needs other flags ({reason}): give those") from error
 
 
 def run_to_end(pipeline: beam.Pipeline) -> None:
@@ -93,6 +105,8 @@ def _job_error(error: Exception, options: PipelineOptions) -> JobError:
     if found:
         kind, message = found[-1]
         return _OURS[kind](_WHERE.sub("", message))
+    if _LOST_WORKER in str(error):
+        return RunError(LOST)
     portable = options.view_as(PortableOptions)
     if "java.net.ConnectException" in str(error) and portable.environment_type == "EXTERNAL":
         return RunError(

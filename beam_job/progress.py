@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -25,10 +26,14 @@ _LOG_SECONDS = 15
 
 
 def tick(path: str, images: int) -> None:
-    """Notes that `images` more are done; safe from any thread or process of this machine."""
+    """Notes that `images` more are done; safe from any thread or process of this machine.
+
+    Where there is no room for the note, what is shown falls behind; nothing else goes by it.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
-        os.write(descriptor, _RECORD.pack(images))
+        with suppress(OSError):
+            os.write(descriptor, _RECORD.pack(images))
     finally:
         os.close(descriptor)
 

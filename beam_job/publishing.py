@@ -5,12 +5,14 @@ moved from there, and the sealing file (`manifest.json`, `dataset.json`) comes l
 complete if, and only if, that file is there. Doing it again after a failure half-way ends the same.
 
 Who writes an attempt holds its folder by a lock, on this machine, so that nobody takes it for one
-that was left. Object stores have no locks: there an attempt is nobody's.
+that was left. Object stores have no locks: there --resume takes over what it finds, --overwrite
+removes what was there when it began, and of two that work at once one is told.
 """
 
 import fcntl
 import os
 import random
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +21,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from transforms.errors import FilledError, InputError, RunError
+from transforms.file_errors import is_file_system_error
 from transforms.files import (
     FileFacts,
     exists,
-    is_file_system_error,
     is_local,
     join_path,
     list_files,
     make_parent,
+    move,
     move_all,
     remove,
     remove_all,
@@ -40,20 +43,25 @@ BEGUN = "begun"
 PUBLISHING = "publishing"
 """What an attempt writes when it is about to publish: one at a time may."""
 
-_TRIES = 40
-_LONGEST_PAUSE = 10.0
-"""Between two tries to be the only one that publishes, in seconds; together about five minutes."""
+_TRIES, _TOLD_AT = 40, 7
+_LONGEST_PAUSE = 5.0
+"""Between two tries to be the only one that publishes, in seconds; together about two minutes."""
 
 _held: dict[str, int] = {}
 """The folders of attempts that this process holds, each by a file descriptor."""
 
 
 class Attempt(NamedTuple):
-    """One attempt at writing an output. made: local folders that were not there before it."""
+    """One attempt at writing an output.
+
+    made: local folders that were not there before it. before: the folders of attempts that a store
+    had when it began.
+    """
 
     folder: str
     output: str
     made: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
 
     @property
     def run_id(self) -> str:
@@ -81,17 +89,25 @@ def check_is_folder(output: str) -> None:
 def check_output(output: str, seal: str, kind: str, *, overwrite: bool) -> None:
     """Raises InputError unless an output of this kind ("model") may be written there.
 
-    What an attempt that was killed left there is in nobody's way.
+    What an attempt that was killed left there is in nobody's way, also where it was publishing.
     """
     check_is_folder(output)
     found = [path for path in list_files(child(output, "**")) if ATTEMPT_PREFIX not in path]
-    if found and child(output, seal) not in found:
-        raise InputError(f"--output={output} holds files that are no {kind}: give another folder")
-    if found and not overwrite:
+    if child(output, seal) not in found:
+        if found and not _was_publishing(output):
+            raise InputError(
+                f"--output={output} holds files that are no {kind}: give another folder"
+            )
+    elif not overwrite:
         raise InputError(
             f"--output={output} holds a complete {kind} already: give another folder, or "
             "--overwrite"
         )
+
+
+def _was_publishing(output: str) -> bool:
+    """Whether an attempt has begun to move its files into the output, and is not done."""
+    return any(exists(child(other.folder, PUBLISHING)) for other in all_attempts(output))
 
 
 def check_no_links(output: str, owned: Sequence[str]) -> None:
@@ -125,6 +141,15 @@ def check_not_filled(attempt: Attempt, seal: str, *, overwrite: bool) -> None:
         )
 
 
+def _check_not_removed(attempt: Attempt) -> None:
+    """Raises FilledError if a later command overwrote, in a store, what this one wrote."""
+    if not is_local(attempt.folder) and not exists(child(attempt.folder, BEGUN)):
+        raise FilledError(
+            f"--output={attempt.output} was overwritten by another command while this one worked, "
+            "and that one stays: give another folder, or --overwrite"
+        )
+
+
 def begin(output: str, flag: str) -> Attempt:
     """Makes the folder of one attempt at writing `output`.
 
@@ -133,6 +158,7 @@ def begin(output: str, flag: str) -> Attempt:
     folder = child(output, f"{ATTEMPT_PREFIX}{uuid.uuid4().hex[:12]}")
     try:
         made = _missing_folders(Path(output)) if is_local(output) else ()
+        before = () if is_local(output) else tuple(other.folder for other in all_attempts(output))
         make_parent(child(folder, BEGUN))
         if not is_local(output):  # Where there is no folder to make, a file shows whether one can.
             write_bytes(child(folder, BEGUN), b"begun")
@@ -141,7 +167,7 @@ def begin(output: str, flag: str) -> Attempt:
         raise InputError(
             f"{flag}={output} cannot be written ({reason}): give a folder that can"
         ) from error
-    attempt = Attempt(folder, output, made)
+    attempt = Attempt(folder, output, made, before)
     if not hold(attempt):
         raise InputError(
             f"{flag}={output}: another command removed what this one began: run it again"
@@ -226,6 +252,7 @@ def publish(
     with _alone(attempt):
         check_no_links(attempt.output, owned)
         check_not_filled(attempt, seal, overwrite=overwrite)
+        _check_not_removed(attempt)
         _remove_left_attempts(attempt, overwrite=overwrite)
         _publish(attempt, files, seal, content, owned)
     remove(attempt.folder)
@@ -246,11 +273,13 @@ def _alone(attempt: Attempt) -> Iterator[None]:
         if not others:
             break
         remove(claim)
+        if number == _TOLD_AT:
+            print(f"note: waiting for who publishes by {others[0]}", file=sys.stderr)
         time.sleep(random.uniform(0.5, 1) * min(_LONGEST_PAUSE, 0.05 * 2**number))  # noqa: S311
     else:
         raise RunError(
             f"{others[0]} says that another command is publishing to {attempt.output}: wait for "
-            "it, or remove that file where the command was killed"
+            "it; where it was killed, run it again with --resume, or remove that file"
         )
     try:
         yield
@@ -272,6 +301,7 @@ def _publish(
     owned: Sequence[str],
 ) -> None:
     output = attempt.output
+    sealing = write_bytes(child(attempt.folder, seal), content)
     kept = {child(output, name) for name in files}
     remove(child(output, seal))
     found = [path for folder in owned for path in list_files(child(output, f"{folder}/**"))]
@@ -285,28 +315,33 @@ def _publish(
     )
     for folder in owned:
         remove_empty_folders(child(output, folder))
-    write_bytes(child(output, seal), content)
+    move(child(attempt.folder, seal), child(output, seal), sealing)
 
 
 def _remove_left_attempts(attempt: Attempt, *, overwrite: bool) -> None:
-    """Removes what was killed and left in the output; in a store, if told to, what any began."""
+    """Removes what was killed and left in the output.
+
+    In a store nobody can tell: there that is, where this one may overwrite, all that was there when
+    it began. Not what began later: to that one it is left to overwrite this one.
+    """
     for other in other_attempts(attempt):
-        if is_left(other) or (overwrite and not is_local(other.folder)):
+        if is_left(other) or (overwrite and other.folder in attempt.before):
             remove(other.folder)
 
 
 def abandon(attempt: Attempt) -> None:
     """Removes what an attempt wrote, and the folders that were made for it and are empty.
 
-    Where a store doesn't let it, that stays, in nobody's way; why it was abandoned is to be told.
+    Where a store or a disk doesn't let it, that stays, in nobody's way; why it was abandoned is to
+    be told.
     """
     release(attempt)
     try:
         remove(attempt.folder)
+        for folder in map(Path, attempt.made):
+            if not folder.is_dir() or any(folder.iterdir()):
+                break
+            folder.rmdir()
     except Exception as error:
-        if not is_file_system_error(error):
+        if not (isinstance(error, (OSError, RunError)) or is_file_system_error(error)):
             raise
-    for folder in map(Path, attempt.made):
-        if not folder.is_dir() or any(folder.iterdir()):
-            break
-        folder.rmdir()

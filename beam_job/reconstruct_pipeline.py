@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +13,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_job import publishing, run_directory
 from beam_job.datasets import Dataset, check_unchanged, counts_in_words, cut_shards
 from beam_job.decoded_sample import one_in
+from beam_job.lines import say, tell
 from beam_job.logs import worker_processes_held_back
 from beam_job.options import ReconstructOptions, beam_options
 from beam_job.pictures import Compared, Picture, picks, sheet, triptych
-from beam_job.pipelines import has_worker_processes, is_local, run_to_end, submit
+from beam_job.pipelines import has_worker_processes, is_local, new_pipeline, run_to_end, submit
 from beam_job.progress import Progress, tick
 from beam_job.publishing import Attempt
 from beam_job.quality_report import Group, quality_lines, quality_report
@@ -102,7 +102,7 @@ def run(
         if options.no_wait:  # The attempt is the job's now.
             submit(build_pipeline(options, pipeline_options, plan, model_path))
             if not options.quiet:
-                print(f"submitted: {options.output} is complete when its {SEAL} is there")
+                say(f"submitted: {options.output} is complete when its {SEAL} is there")
             return
         _run_pipeline(options, pipeline_options, plan, model_path)
     except BaseException:
@@ -186,10 +186,7 @@ def build_pipeline(
 
     progress_path: where to note images done, on this machine; None for nowhere.
     """
-    try:
-        pipeline = beam.Pipeline(options=pipeline_options)
-    except ValueError as error:  # Beam's own check of what a runner needs.
-        raise InputError(f"the runner needs other flags: {error}") from error
+    pipeline = new_pipeline(pipeline_options)
     decoded = (
         pipeline
         | "Shards" >> beam.Create(list(plan.shards), reshuffle=False)
@@ -416,23 +413,20 @@ def _as_compared(shown: Sequence[DecodedBatch]) -> Compared | None:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def _show(output: str, plan: _Plan) -> None:
     if plan.measured:
         report = run_directory.read_json(output, QUALITY)
-        print(columns_of_text(quality_lines(report)))
-        print()
+        say(*columns_of_text(quality_lines(report)), "")
     seal = run_directory.read_json(output, SEAL)
     for path in dict.fromkeys(_folder(path) for path in (*seal["files"], SEAL)):
-        print(publishing.child(output, path))
-    sys.stdout.flush()
+        say(publishing.child(output, path))
     if plan.originals is not None and not plan.originals["same_files"]:
-        print(
+        tell(
             "note: the originals are other files than the run was made of; that they are the same "
-            "images is known only as far as counts, image_ids and labels go",
-            file=sys.stderr,
+            "images is known only as far as counts, image_ids and labels go"
         )
 
 

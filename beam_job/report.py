@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from beam_job.datasets import Source
 from beam_job.quality_report import class_lines, quality_lines
 from beam_job.run_directory import MEGABYTE
+from transforms.printable import printable, printable_lines
 from transforms.sizes import Sizes, add_sizes
 
 if TYPE_CHECKING:
@@ -102,23 +103,24 @@ def _cell(value: float | None, kind: str) -> str:
     return f"{value:.2f} : 1" if kind == "ratio" else f"{value:,}"
 
 
-def terminal_table(report: Mapping[str, Any]) -> str:
-    """The byte counts as a table of plain text."""
+def terminal_table(report: Mapping[str, Any]) -> list[str]:
+    """The byte counts as lines of plain text."""
     header = ["", *_columns(report), ""]
     lines = [header, *([label, *cells, note] for label, cells, note in table_rows(report))]
     return columns_of_text(lines, text=(0, len(header) - 1))
 
 
-def columns_of_text(lines: Sequence[Sequence[str]], text: Sequence[int] = (0,)) -> str:
+def columns_of_text(lines: Sequence[Sequence[str]], text: Sequence[int] = (0,)) -> list[str]:
     """Cells under each other; numbers to the right, the columns of `text` to the left."""
+    lines = [[printable(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
+    return [
         "  ".join(
             cell.ljust(width) if position in text else cell.rjust(width)
             for position, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
-    )
+    ]
 
 
 def report_html(
@@ -151,14 +153,23 @@ def reconstruction_html(
 
 
 def rendered(name: str, **values: Any) -> str:
-    """A page from a template of this package; all values are escaped but for pictures."""
+    """A page from a template of this package; all values are escaped but for pictures.
+
+    So that nothing in them is markup, or turns the direction of the text beside it.
+    """
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("beam_job", "."),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     return environment.get_template(name).render(**values)
+
+
+def _shown(value: Any) -> Any:
+    is_markup = hasattr(value, "__html__")
+    return printable_lines(value) if isinstance(value, str) and not is_markup else value

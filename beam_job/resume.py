@@ -10,12 +10,12 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from beam_job import publishing
-from beam_job.publishing import Attempt, child
+from beam_job.publishing import PUBLISHING, Attempt, child
 from beam_job.run_directory import versions
-from transforms.errors import FilledError, InputError, JobError
+from transforms.errors import FilledError, InputError, JobError, RunError, StoreFailedError
+from transforms.file_errors import is_file_system_error
 from transforms.files import (
     exists,
-    is_file_system_error,
     list_files,
     read_bytes,
     remove,
@@ -73,11 +73,16 @@ def taken_over(attempt: Attempt, job: Mapping[str, Any], *, strictly: bool) -> A
         )
     if not same:
         return attempt
-    best = max(same, key=finished_shards)
+    best = max(same, key=_progress)
     if not publishing.hold(best):
         raise InputError(f"--resume: another command is at work on {best.folder}: wait for its end")
     publishing.abandon(attempt)
-    return best
+    return best._replace(before=attempt.before)
+
+
+def _progress(attempt: Attempt) -> tuple[bool, int]:
+    """How far an attempt came: one that had begun to publish came furthest."""
+    return exists(child(attempt.folder, PUBLISHING)), finished_shards(attempt)
 
 
 def _job(attempt: Attempt) -> dict[str, Any] | None:
@@ -164,24 +169,26 @@ def finished_shards(attempt: Attempt) -> int:
 def leave(attempt: Attempt, error: BaseException) -> BaseException:
     """Leaves what an attempt has finished for --resume; the error, with how far it came.
 
-    An attempt that has finished nothing, that came too late, or whose store can no longer be asked,
-    is abandoned.
+    An attempt that has finished nothing, or that came too late, is abandoned. One whose store fails
+    is left as it is, and the store not asked for more.
     """
     if isinstance(error, FilledError):
         publishing.abandon(attempt)
         return error
-    try:
-        done = finished_shards(attempt)
-        remove(child(attempt.folder, "staged"))
-    except Exception as asking:
-        if not is_file_system_error(asking):
-            raise
-        done = 0
-    if not done:
-        publishing.abandon(attempt)
-        return error
+    hint = "--resume goes on with what is done"
+    if not isinstance(error, StoreFailedError):
+        try:
+            done = finished_shards(attempt)
+            remove(child(attempt.folder, "staged"))
+        except Exception as asking:
+            if not (isinstance(asking, (OSError, RunError)) or is_file_system_error(asking)):
+                raise
+        else:
+            if not done:
+                publishing.abandon(attempt)
+                return error
+            hint += f", {done} shard{'s' * (done > 1)}"
     publishing.release(attempt)
-    hint = f"--resume goes on with what is done, {done} shard{'s' * (done > 1)}"
     if isinstance(error, KeyboardInterrupt):
         return KeyboardInterrupt(hint)
     return type(error)(f"{error}; {hint}") if isinstance(error, JobError) else error

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_job import __version__, publishing
-from beam_job.datasets import SOURCE, shard_keys
+from beam_job.datasets import SOURCE, is_split_name, shard_keys
 from beam_job.installed import versions_if_installed, versions_of
 from beam_job.model_facts import MODEL_FACTS
 from transforms import json_documents
@@ -183,6 +183,8 @@ def complete_run(folder: str) -> CompleteRun:
         if run.manifest["format"] != FORMAT:
             raise ValueError(f"its format is {run.manifest['format']!r}")
         _check_manifest(run)
+        if not all(map(is_split_name, run.staged)):
+            raise ValueError("a split is no name for a folder")
         _ = run.shard_files(), run.characters  # What is missing is found now.
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(

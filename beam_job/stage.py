@@ -32,6 +32,7 @@ from beam_job.inputs import (
     check_length,
     files_dataset,
 )
+from beam_job.lines import say
 from beam_job.options import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_SHARD_SIZE,
@@ -62,8 +63,8 @@ def run(options: StageOptions) -> int:
     dataset = ensure_staged(options.dataset, options)
     if not options.quiet:
         counts = ", ".join(f"{rows:,} {split}" for split, rows in dataset.rows.items())
-        print(f"{options.dataset}: {counts} images in {len(dataset.files)} files")
-        print(staged_folder(options.data_dir, options.dataset))
+        say(f"{options.dataset}: {counts} images in {len(dataset.files)} files")
+        say(staged_folder(options.data_dir, options.dataset))
     return 0
 
 
@@ -107,7 +108,7 @@ def ensure_staged(name: str, options: StageOptions) -> Dataset:
         # All that is kept is compared with the images, so it needs no flag to be kept.
         attempt = resume.taken_over(attempt, job, strictly=options.resume)
         resume.begun(attempt, job)
-        description = _stage(name, attempt.folder, options)
+        description = _stage(name, attempt, options)
         files = {
             file["path"]: FileFacts(file["bytes"], file["sha256"]) for file in description["files"]
         }
@@ -132,11 +133,11 @@ def _job(name: str, options: StageOptions) -> dict[str, Any]:
     return resume.job_of({"dataset": name, "flags": flags})
 
 
-def _stage(name: str, folder: str, options: StageOptions) -> dict[str, Any]:
+def _stage(name: str, attempt: publishing.Attempt, options: StageOptions) -> dict[str, Any]:
     """Writes a dataset's staged files; what DATASET_FILE is to say of them."""
     from tqdm import tqdm
 
-    writer = _Writer(folder, CHARACTERS[name], options.batch_size)
+    writer = _Writer(attempt.folder, CHARACTERS[name], options.batch_size, attempt.output)
     files: list[_StagedFile] = []
     fingerprint = hashlib.sha256()
     with (
@@ -199,11 +200,15 @@ def _splits(name: str, options: StageOptions) -> Iterator[tuple[dict[str, Split]
 
 @dataclass(frozen=True)
 class _Writer:
-    """Writes staged files below a folder; a row group a batch."""
+    """Writes staged files below a folder; a row group a batch.
+
+    output: where an attempt that was interrupted while it published has moved some of them.
+    """
 
     folder: str
     characters: Mapping[int, str]
     batch_size: int
+    output: str | None = None
 
     def write(
         self, key: ShardKey, first_image_id: int, images: np.ndarray, labels: np.ndarray
@@ -228,11 +233,10 @@ class _Writer:
         note = resume.read_note(publishing.child(self.folder, note_path(batch.shard)))
         if note is None or note.images_sha256 != batch.sha256:
             return None
-        path, facts = (
-            publishing.child(self.folder, name),
-            FileFacts(note.file.bytes, note.file.sha256),
-        )
-        return facts if exists(path) and file_facts(path) == facts else None
+        facts = FileFacts(note.file.bytes, note.file.sha256)
+        places = [publishing.child(place, name) for place in (self.folder, self.output) if place]
+        there = next(filter(exists, places), None)
+        return facts if there is not None and file_facts(there) == facts else None
 
 
 def with_gzips_staged(dataset: Dataset, folder: str) -> Dataset:

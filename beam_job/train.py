@@ -6,12 +6,9 @@
 import io
 import json
 import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from zipfile import ZipFile
 
@@ -33,6 +30,7 @@ from beam_job.fit import (
 from beam_job.images_at_hand import Partition, load_images, partition
 from beam_job.installed import versions_of
 from beam_job.int8_encoder import int8_encoder_bytes
+from beam_job.lines import say, tell
 from beam_job.options import MAX_BITS, MIN_BITS, TrainOptions
 from beam_job.preflight import CHECKPOINT_FILE, check_training_output
 from beam_job.publishing import Attempt
@@ -46,7 +44,7 @@ from transforms.engines.choice import LITERT, is_installed
 from transforms.engines.network import Compute
 from transforms.engines.tensorflow_engine import compute_function
 from transforms.errors import InputError, RunError, first_line
-from transforms.files import exists, read_bytes, remove, write_bytes
+from transforms.files import exists, move, read_bytes, remove, temporary_folder, write_bytes
 from transforms.images import PIXELS
 from transforms.model_directory import (
     CARD_FILE,
@@ -123,10 +121,9 @@ def run(options: TrainOptions) -> int:
     finally:
         publishing.abandon(attempt)
     if not options.quiet:
-        print(card_table(card))
-        print(publishing.child(options.output, CARD_FILE))
+        say(*card_table(card), publishing.child(options.output, CARD_FILE))
         for warning in card["warnings"]:
-            print(f"note: {warning}", file=sys.stderr)
+            tell(f"note: {warning}")
     return 0
 
 
@@ -171,7 +168,10 @@ def train(
         progress = Progress(weights=_weights(initial, settings))
 
     def save(progress: Progress) -> None:
-        write_bytes(checkpoint, checkpoint_bytes(progress, settings, fingerprint))
+        # Half a file of who is killed meanwhile stays in the attempt, in nobody's way.
+        written = publishing.child(attempt.folder, CHECKPOINT_FILE)
+        facts = write_bytes(written, checkpoint_bytes(progress, settings, fingerprint))
+        move(written, checkpoint, facts)
 
     try:
         fitted = fit(data.training, data.validation, settings, progress, save, quiet=quiet)
@@ -304,8 +304,8 @@ def _initial_facts(model: Model) -> dict[str, Any]:
 def keras_bytes(network: keras.Model) -> bytes:
     """The `.keras` file of a network, without what only the newest Keras can read."""
     content = io.BytesIO()
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "model.keras")
+    with temporary_folder() as folder:
+        path = folder / "model.keras"
         network.save(path)
         with ZipFile(path) as saved, ZipFile(content, "w") as portable:
             for name in saved.namelist():
@@ -386,7 +386,7 @@ def _latent_facts(encode: Compute, data: TrainingData) -> dict[str, Any]:
     }
 
 
-def card_table(card: Mapping[str, Any]) -> str:
+def card_table(card: Mapping[str, Any]) -> list[str]:
     """The quality of a model as a table of plain text: PSNR in dB and SSIM of held-out images."""
     names = list(card["quality"])
     lines = [["held-out images", *(f"{name}" for name in names)]]

@@ -26,8 +26,9 @@ from beam_job import publishing
 from beam_job.datasets import Source, counts_in_words, cut_shards
 from beam_job.decoded_sample import one_in
 from beam_job.inputs import check_file_system
+from beam_job.lines import say
 from beam_job.model_facts import STORED_DTYPES, latents_metadata
-from beam_job.options import ImageOptions, VerifyOptions
+from beam_job.options import DONE, FAILED, ImageOptions, VerifyOptions
 from beam_job.progress import Progress, tick
 from beam_job.report import sizes_report
 from beam_job.run_directory import MANIFEST, REJECTS, REPORT, SIZES, CompleteRun, complete_run
@@ -110,7 +111,7 @@ def run(options: VerifyOptions) -> int:
     if options.against is not None and not verified.problems:
         compare_again(compressed, options, options.against, verified)
     _show(compressed, options, verified)
-    return 1 if verified.problems else 0
+    return FAILED if verified.problems else DONE
 
 
 def read_back(compressed: CompleteRun) -> Verified:
@@ -493,20 +494,20 @@ def _show(compressed: CompleteRun, options: VerifyOptions, verified: Verified) -
             "compared": verified.compared,
             "problems": [problem._asdict() for problem in verified.problems],
         }
-        print(json.dumps(described, indent=2))
+        say(*json.dumps(described, indent=2).split("\n"))
         return
     for problem in verified.problems[:_SHOWN_PROBLEMS]:
-        print(f"{problem.path} {problem.problem}")
+        say(f"{problem.path} {problem.problem}")
     if len(verified.problems) > _SHOWN_PROBLEMS:
-        print(f"... and {len(verified.problems) - _SHOWN_PROBLEMS:,} problems more: --json has all")
+        say(f"... and {len(verified.problems) - _SHOWN_PROBLEMS:,} problems more: --json has all")
     if verified.problems:
-        print(f"{compressed.folder} is NOT whole: compress again")
+        say(f"{compressed.folder} is NOT whole: compress again")
     elif not options.quiet:
         images = " and ".join(
             f"{rows:,} images of {name}" for name, rows in verified.images.items()
         )
         again = f"; {verified.compared:,} encoded again" if options.against else ""
-        print(
+        say(
             f"{compressed.folder} is whole: {verified.files} files, {verified.bytes:,} bytes, "
             f"{images}{again}"
         )

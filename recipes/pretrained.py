@@ -21,6 +21,7 @@ from beam_job import publishing
 from beam_job.fit import Settings
 from beam_job.images_at_hand import Partition, load_images, partition
 from beam_job.inputs import files_dataset
+from beam_job.lines import say
 from beam_job.pictures import sheet
 from beam_job.stage import with_gzips_staged
 from beam_job.train import TrainingData, card_table, train
@@ -71,7 +72,7 @@ def main() -> None:
         trained(data, FIRST, first, None)
     data = training_data(folder, arguments.scratch, digit_copies=2)
     card = trained(data, SECOND, arguments.output, find_model(first))
-    print(card_table(card))
+    say(*card_table(card))
     PICTURE.parent.mkdir(exist_ok=True)
     PICTURE.write_bytes(picture(data, find_model(arguments.output)))
 

@@ -3,11 +3,10 @@
 import contextlib
 import os
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transforms.errors import InputError, first_line
+from transforms.files import temporary_folder
 from transforms.images import SIDE
 from transforms.keras_file import keras_content
 from transforms.model_directory import Model
@@ -118,8 +117,8 @@ def load_decoder(model: Model) -> "keras.Model":
 def _load_keras(name: str, path: str, expected_sha256: str) -> "keras.Model":
     content = keras_content(name, path, expected_sha256)
     keras = import_keras()
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder, "model.keras")  # Keras reads from the local disk only.
+    with temporary_folder() as folder:
+        local = folder / "model.keras"  # Keras reads from the local disk only.
         local.write_bytes(content)
         try:
             return keras.saving.load_model(local, compile=False, safe_mode=True)
@@ -140,7 +139,7 @@ def _check_encoder(name: str, model: "keras.Model") -> None:
         shapes = ", ".join(str(shape) for shape, _ in inputs) or "nothing: it was never built"
         raise InputError(
             f"--model={name} takes {shapes}; an encoder maps {takes} to (N,), for any number of "
-            "images at once"
+            "images at once: give one that does"
         )
     try:
         latents = model(np.zeros((2, SIDE, SIDE, 1), np.float32), training=False)
@@ -148,12 +147,12 @@ def _check_encoder(name: str, model: "keras.Model") -> None:
     except Exception as error:  # Whatever its layers, or our reading of several outputs, raise.
         raise InputError(
             f"--model={name} does not encode an image ({first_line(error)}): an encoder maps "
-            f"{takes} to (N,)"
+            f"{takes} to (N,), give one that does"
         ) from error
     if len(shape) != len(("image", "value")) or (inputs[0][1], dtype) != ("float32", "float32"):
         raise InputError(
             f"--model={name} maps {inputs[0][1]} {takes} to {dtype} {shape[1:]}; an encoder maps "
-            f"float32 {takes} to float32 (N,)"
+            f"float32 {takes} to float32 (N,): give one that does"
         )
 
 

@@ -1,10 +1,15 @@
 """The two ways in which a job stops, told apart by whose move it is."""
 
+from transforms.printable import printable
+
 _SHOWN_CHARACTERS = 300
 
 
 class JobError(Exception):
-    """A job stopped; the message names the thing, the cause and the way out."""
+    """A job stopped; the message names the thing, the cause and the way out, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class InputError(JobError):
@@ -17,6 +22,10 @@ class FilledError(InputError):
 
 class RunError(JobError):
     """The input was right and the run still did not do what it promised."""
+
+
+class StoreFailedError(RunError):
+    """An object store failed, or could not be reached, while a job used it."""
 
 
 def first_line(error: Exception) -> str:

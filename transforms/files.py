@@ -5,19 +5,21 @@ before a job starts; a path with a scheme (gs://, s3://, ...) goes to Beam's fil
 """
 
 import hashlib
+import io
 import os
 import re
 import shutil
-import sys
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from transforms.errors import RunError
-from transforms.s3_clients import share_s3_clients
+from transforms.file_errors import FileSystemError, told_of, told_unless
+from transforms.store_clients import is_store_path, put, set_up_store_clients
 
 if TYPE_CHECKING:
     from apache_beam.io.filesystem import FileSystem
@@ -33,25 +35,11 @@ _GLOB_PART = re.compile(r"\*\*|\*|\?|\[(!|(?!!))(\][^]]*|[^]]+)\]|.", re.DOTALL)
 _GLOB_MEANING = {"**": ".*", "*": r"[^/\\]*", "?": "."}
 
 
-# What the libraries below Beam's file systems raise, which Beam lets pass here and there.
-_RAISED_BELOW = (
-    ("apache_beam.io.filesystem", "BeamIOError"),
-    ("apache_beam.io.aws.clients.s3.messages", "S3ClientError"),
-    ("google.api_core.exceptions", "GoogleAPIError"),
-    ("google.auth.exceptions", "GoogleAuthError"),
-    ("google.cloud.storage.exceptions", "InvalidResponse"),
-)
-
-
 class FileFacts(NamedTuple):
     """What identifies a file's content: size in bytes and SHA-256 in hex."""
 
     bytes: int
     sha256: str
-
-
-class FileSystemError(OSError):
-    """What a file system said of a path, which the message names."""
 
 
 def is_local(path: str) -> bool:
@@ -69,7 +57,7 @@ def _beam_file_systems() -> "type[FileSystems]":
     given = FileSystems._pipeline_options  # noqa: SLF001  # There is no other way to ask.
     if given is None and RuntimeValueProvider.runtime_options is None:
         FileSystems.set_options(PipelineOptions([]))
-    share_s3_clients()
+    set_up_store_clients()
     return FileSystems
 
 
@@ -89,23 +77,12 @@ def file_system(path: str) -> "FileSystem":
     return _beam_file_systems().get_filesystem(path)
 
 
-def is_file_system_error(error: Exception) -> bool:
-    """Whether an error is of Beam's file systems; none is before they were imported."""
-    if isinstance(error, FileSystemError):
-        return True
-    kinds = ((sys.modules.get(module), name) for module, name in _RAISED_BELOW)
-    return any(isinstance(error, getattr(module, name)) for module, name in kinds if module)
-
-
 @contextmanager
-def _as_os_error(path: str) -> Iterator[None]:
-    """Makes a FileSystemError of what a store's own library raises."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, OSError) or not is_file_system_error(error):
-            raise
-        raise FileSystemError(f"{path}: {getattr(error, 'message', error)}") from error
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is gone at the end; raises RunError where it, or a file in it, cannot be."""
+    told = told_unless("written", tempfile.gettempdir())
+    with told, tempfile.TemporaryDirectory(prefix="emnist-") as folder:
+        yield Path(folder)
 
 
 def join_path(folder: str, *names: str) -> str:
@@ -125,14 +102,58 @@ def split_path(path: str) -> tuple[str, str]:
 
 def exists(path: str) -> bool:
     """Whether there is a file, or a local folder."""
-    return os.path.exists(path) if is_local(path) else bool(_beam_file_systems().exists(path))
+    if is_local(path):
+        return os.path.exists(path)
+    with told_of(path):
+        return bool(_beam_file_systems().exists(path))
 
 
 def open_binary(path: str) -> BinaryIO:
     """Opens a file for reading as it is stored: a name that ends in .gz changes nothing."""
     if is_local(path):
         return open(path, "rb")
-    return _beam_file_systems().open(path, compression_type="uncompressed")
+    with told_of(path):
+        file = _beam_file_systems().open(path, compression_type="uncompressed")
+    return cast(BinaryIO, _RemoteFile(path, file))
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file that Beam has opened for reading, whose errors name it."""
+
+    def __init__(self, path: str, file: BinaryIO) -> None:
+        super().__init__()
+        self._path = path
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        with told_of(self._path):
+            return self._file.read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def readall(self) -> bytes:
+        return self.read()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with told_of(self._path):
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 def read_bytes(path: str, at_most: int | None = None) -> bytes:
@@ -140,7 +161,7 @@ def read_bytes(path: str, at_most: int | None = None) -> bytes:
 
     No more than that is taken into memory, whatever size the file says it has.
     """
-    with _as_os_error(path), open_binary(path) as file:
+    with open_binary(path) as file:
         if at_most is None:
             return file.read()
         content = bytearray()
@@ -154,14 +175,25 @@ def read_bytes(path: str, at_most: int | None = None) -> bytes:
 def write_bytes(path: str, content: bytes) -> FileFacts:
     """Writes a file so that, under its own name, it is there whole or not at all.
 
-    The content goes to a temporary name beside it and is renamed, so that a worker that dies
-    while writing, or a second attempt at the same bundle, never leaves half a file. On this
-    machine it is on the disk before it is renamed: no loss of power leaves a name without content.
+    On S3 and GCS that is what a request to write does. Elsewhere the content goes to a temporary
+    name beside it and is renamed, so that a worker that dies while writing, or a second attempt at
+    the same bundle, never leaves half a file. On this machine it is on the disk before it is
+    renamed: no loss of power leaves a name without content. Raises RunError where this machine
+    cannot write it.
     """
+    if is_store_path(path):
+        with told_of(path):
+            put(path, content, file_system_options())
+    else:
+        _write_and_rename(path, content)
+    return FileFacts(len(content), hashlib.sha256(content).hexdigest())
+
+
+def _write_and_rename(path: str, content: bytes) -> None:
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    make_parent(path)
     try:
-        with _as_os_error(path):
+        with told_unless("written", path) if is_local(path) else told_of(path):
+            make_parent(path)
             with _create(temporary) as file:
                 file.write(content)
                 if is_local(temporary):
@@ -169,9 +201,9 @@ def write_bytes(path: str, content: bytes) -> FileFacts:
                     os.fsync(file.fileno())
             _rename(temporary, path)
     except BaseException:
-        remove(temporary)
+        with suppress(RunError):  # Where it cannot be written, it is not there; told is why.
+            remove(temporary)
         raise
-    return FileFacts(len(content), hashlib.sha256(content).hexdigest())
 
 
 def _create(path: str) -> BinaryIO:
@@ -184,7 +216,8 @@ def _rename(source: str, destination: str) -> None:
     """Gives a file another name, which another file may have had; both on one file system."""
     if is_local(source):
         os.replace(source, destination)
-    else:
+        return
+    with told_of(destination):
         _beam_file_systems().rename([source], [destination])
 
 
@@ -192,11 +225,12 @@ def move(source: str, destination: str, facts: FileFacts) -> None:
     """Gives a finished file its final name; a no-op where an earlier attempt has done it.
 
     facts: what the file was when it was written. Raises RunError if it is no longer there, under
-    either name.
+    either name, or cannot be moved on this machine.
     """
     if exists(source):
-        make_parent(destination)
-        _rename(source, destination)
+        with told_unless("written", destination) if is_local(source) else nullcontext():
+            make_parent(destination)
+            _rename(source, destination)
     elif not exists(destination) or file_facts(destination) != facts:
         raise RunError(f"{source} is gone: something removed it while the job ran; run it again")
 
@@ -219,13 +253,15 @@ def move_all(folder: str, moves: Sequence[tuple[str, str, FileFacts]]) -> None:
 
 def _rename_all(moves: Sequence[tuple[str, str]]) -> None:
     sources, destinations = zip(*moves, strict=True)
-    _beam_file_systems().rename(list(sources), list(destinations))
+    with told_of(destinations[0]):
+        _beam_file_systems().rename(list(sources), list(destinations))
 
 
 def remove_all(paths: Sequence[str]) -> None:
     """Removes files that are there, on one file system; those of a store all at once."""
     if paths and not is_local(paths[0]):
-        _beam_file_systems().delete(list(paths))
+        with told_of(paths[0]):
+            _beam_file_systems().delete(list(paths))
         return
     for path in paths:
         remove(path)
@@ -235,10 +271,11 @@ def remove(path: str) -> None:
     """Removes a file, or a folder and all below it, if it is there; the path is no pattern."""
     if is_local(path):
         local = Path(path)
-        if local.is_dir() and not local.is_symlink():
-            shutil.rmtree(local)
-        else:
-            local.unlink(missing_ok=True)
+        with told_unless("removed", path):
+            if local.is_dir() and not local.is_symlink():
+                shutil.rmtree(local)
+            else:
+                local.unlink(missing_ok=True)
         return
     # An object store has no folders: what lies below has to be found by its name.
     remove_all(list_files(f"{path}/**") + ([path] if exists(path) else []))
@@ -266,7 +303,8 @@ def file_bytes(path: str) -> int:
     """The size of a file in bytes."""
     if is_local(path):
         return os.path.getsize(path)
-    return int(_beam_file_systems().get_filesystem(path).size(path))
+    with told_of(path):
+        return int(_beam_file_systems().get_filesystem(path).size(path))
 
 
 def last_updated(paths: Sequence[str]) -> dict[str, float]:
@@ -281,7 +319,7 @@ def last_updated(paths: Sequence[str]) -> dict[str, float]:
 def _last_updated(path: str) -> float:
     if is_local(path):
         return os.path.getmtime(path)
-    with _as_os_error(path):
+    with told_of(path):
         return float(_beam_file_systems().get_filesystem(path).last_updated(path))
 
 
@@ -295,8 +333,12 @@ def _remote_matches(pattern: str) -> list[str]:
 
     try:
         matched = _beam_file_systems().match([pattern])[0].metadata_list
-    except BeamIOError:
-        return []
+    except BeamIOError as error:
+        # A store says of what it hasn't that there is nothing; other file systems raise for it.
+        if not is_store_path(pattern):
+            return []
+        with told_of(pattern):
+            raise error
     return [metadata.path for metadata in matched]
 
 

@@ -84,7 +84,7 @@ def keras_content(name: str, path: str, expected_sha256: str) -> bytes:
     try:
         content = read_bytes(path, MAX_NETWORK_BYTES)
     except OSError as error:
-        raise InputError(f"--model={name}: {path} cannot be read: put it back ({error})") from error
+        raise InputError(f"--model={name}: {path} cannot be read ({error}): put it back") from error
     if sha256(content).hexdigest() != expected_sha256:
         raise InputError(
             f"--model={name}: {path} is not what it was (its SHA-256 is another): put the right "

@@ -80,8 +80,8 @@ def _model_directory(name: str, folder: str) -> Model:
             check_shape(card, _CARD_WITH_INT8)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(
-            f"--model={name}: its {CARD_FILE} is not what train writes ({first_line(error)}): "
-            "train it again"
+            f"--model={name}: its {CARD_FILE} is not what train writes ({type(error).__name__}: "
+            f"{first_line(error)}): train it again"
         ) from error
     paths = {file: join_path(folder, file) for file in stated}
     for file, expected in stated.items():

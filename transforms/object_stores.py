@@ -7,6 +7,7 @@ for one name below the path, and has to answer in time.
 
 import re
 from collections.abc import Callable
+from http import HTTPStatus
 from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -27,6 +28,7 @@ _REFUSED = (
 )
 _NO_ANSWER = "its store does not answer ({cause}): correct {address}, or see to the network"
 _OTHER = "its store cannot be used ({cause}): correct the path, or {address}"
+_FAILS = "its store fails ({cause}): run it again when the store answers"
 _BY_STATUS: dict[int | None, str] = {404: _NO_BUCKET, 401: _REFUSED, 403: _REFUSED}
 
 
@@ -117,6 +119,8 @@ def _within(seconds: float, ask: Callable[[], None]) -> None:
 
 def _refusal(status: int | None, error: Exception) -> _Trouble:
     """What a store's answer means; status: of HTTP."""
+    if status is not None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _Trouble(_FAILS, error)
     return _Trouble(_BY_STATUS.get(status, _OTHER), error)
 
 
@@ -149,8 +153,7 @@ def _ask_gcs(options: Any, bucket: str, prefix: str) -> None:
         missing = error  # Which Beam tries again for half a minute, and then goes on without.
     try:
         client = create_storage_client(options, use_credentials=missing is None)
-        for _ in client.list_blobs(bucket, prefix=prefix, max_results=1, retry=None):
-            break
+        _list_gcs(client, bucket, prefix)
     except GoogleAPICallError as error:
         refusal = _refusal(error.code, error)
         if missing is not None and refusal.line == _REFUSED:
@@ -163,6 +166,19 @@ def _ask_gcs(options: Any, bucket: str, prefix: str) -> None:
         if missing is not None:
             raise _Trouble(_NO_CREDENTIALS, missing) from error
         raise _Trouble(_REFUSED, error.args[0]) from error
+
+
+def _list_gcs(client: Any, bucket: str, prefix: str) -> None:
+    """Raises the last error of all that were tried."""
+    from google.api_core.exceptions import RetryError
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    again = DEFAULT_RETRY.with_timeout(ANSWER_SECONDS / 2)
+    try:
+        for _ in client.list_blobs(bucket, prefix=prefix, max_results=1, retry=again):
+            break
+    except RetryError as error:
+        raise error.cause or error from error
 
 
 _STORES = {

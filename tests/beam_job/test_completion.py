@@ -44,6 +44,7 @@ def test_a_difference_fails_the_run_and_is_named(sizes, said):
     with pytest.raises(RunError) as error:
         check_counts({"train": 10, "test": 9}, sizes)
     assert said in str(error.value)
+    assert "these must agree, so nothing is published" in str(error.value)
 
 
 def test_each_shard_has_one_file():

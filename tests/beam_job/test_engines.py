@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from beam_job.__main__ import run
+from beam_job.options import WITH_REJECTS
 from tests.conftest import PRETRAINED, RUNNER, compress, latents, rows, tree
 from tests.test_imports import SCRIPT
 from transforms.autoencoder import import_keras
@@ -109,7 +110,7 @@ def test_a_batch_of_rejects_alone(broken, engine, tmp_path, random_images, plain
     pq.write_table(pa.table({"image": cells}), tmp_path / "images.parquet")
     flags = [f"--input={tmp_path}/images.parquet", "--max_rejects=20", "--batch_size=8"]
     output = tmp_path / "out"
-    assert compress(*flags, f"--output={output}", "--quiet", *ENGINES[engine][2]) == 0
+    assert compress(*flags, f"--output={output}", "--quiet", *ENGINES[engine][2]) == WITH_REJECTS
     kept = [number for number in range(20) if number not in broken]
     assert rows(output)["image_id"].tolist() == kept
     if kept:
@@ -279,6 +280,7 @@ def test_an_engine_that_is_not_installed_is_told_in_one_line(
     assert compress(f"--input={idx_file}", f"--output={tmp_path}/out", *flags) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("error: the engine ")
+    assert "is not installed: " in line
     assert INSTALL in line
     assert not (tmp_path / "out").exists()
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_job.inputs import GZIP, files_dataset, split_name
+from beam_job.options import WITH_REJECTS
 from tests.conftest import compress, latents, rows
 from tests.nist import idx_images, idx_labels
 from tests.transforms.test_images import png
@@ -139,7 +140,7 @@ def test_one_bad_image_goes_to_rejects_and_the_rest_go_on(tmp_path: Path, random
     assert "--max_rejects" in said
     assert not (output / "manifest.json").exists()
 
-    assert compress(*argv, "--max_rejects=1", "--resume") == 0
+    assert compress(*argv, "--max_rejects=1", "--resume") == WITH_REJECTS
     assert rows(output)["image_id"].tolist() == [n for n in range(40) if n != 17]
     (line,) = (output / "rejects/rejects.jsonl").read_text().splitlines()
     assert json.loads(line)["row"] == json.loads(line)["image_id"] == 17
@@ -149,16 +150,22 @@ def test_one_bad_image_goes_to_rejects_and_the_rest_go_on(tmp_path: Path, random
     assert sizes["splits"]["test"]["rejected"] == 1
     manifest = json.loads((output / "manifest.json").read_text())
     assert "rejects/rejects.jsonl" in [file["path"] for file in manifest["files"]]
-    assert "rejected" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "rejected" in said.out
+    assert said.err.splitlines()[-1] == (
+        f"note: 1 image could not be read, within --max_rejects=1: {output}/rejects/rejects.jsonl "
+        "lists them, and why"
+    )
 
 
-def test_a_batch_of_which_nothing_is_left_harms_nobody(tmp_path: Path, random_images):
+def test_a_batch_of_which_nothing_is_left_harms_nobody(tmp_path: Path, random_images, capfd):
     contents = [png(image) for image in random_images[:3]] + [b"broken"]
     table = pa.table({"image": [{"bytes": content, "path": ""} for content in contents]})
     pq.write_table(table, tmp_path / "f")
     argv = [f"--input={tmp_path}/f", f"--output={tmp_path}/out", "--quiet", "--max_rejects=1"]
-    assert compress(*argv, "--batch_size=1", "--shard_size=2") == 0
+    assert compress(*argv, "--batch_size=1", "--shard_size=2") == WITH_REJECTS
     assert rows(tmp_path / "out")["image_id"].tolist() == [0, 1, 2]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_input_whose_name_looks_like_a_pattern_is_that_file(tmp_path: Path, random_images):

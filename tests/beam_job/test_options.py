@@ -135,6 +135,9 @@ def test_help_names_each_flag_and_imports_neither_beam_nor_tensorflow(command: l
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+    said = " ".join(done.stdout.split())
+    assert "Exit status: 0 done, 1 the run failed, 2 wrong use or input, 130 interrupted" in said
+    assert ("3 done with rejects" in said) == (command != ["stage"])
     if command == ["compress"]:
         for flag in ("--shard_size N", "--max_rejects N", "--orientation", "(default: 1024)"):
             assert flag in done.stdout

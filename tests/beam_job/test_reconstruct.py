@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from beam_job.__main__ import run
+from beam_job.options import WITH_REJECTS
 from tests.conftest import PRETRAINED, RUNNER, compress, latents, rows, tree
 from tests.nist import idx_images, idx_labels
 from transforms.autoencoder import import_keras
@@ -135,7 +136,7 @@ def test_rejects_are_not_missed(tmp_path):
     column[2] = {"bytes": b"no picture", "path": ""}
     pq.write_table(pa.table({"image": column, "label": [1] * 6}), tmp_path / "f.parquet")
     flags = [f"--input={tmp_path}/f.parquet", "--max_rejects=1", "--quiet"]
-    assert compress(*flags, f"--output={tmp_path}/run") == 0
+    assert compress(*flags, f"--output={tmp_path}/run") == WITH_REJECTS
     originals = f"--originals={tmp_path}/f.parquet"
     decoded = [f"--input={tmp_path}/run", f"--output={tmp_path}/out", "--quiet"]
     assert reconstruct(*decoded, originals) == 0
@@ -149,7 +150,7 @@ def test_a_shard_of_rejects_alone_has_nothing_to_decode(tmp_path):
     column[2] = column[3] = {"bytes": b"no picture", "path": ""}
     pq.write_table(pa.table({"image": column}), tmp_path / "f.parquet")
     flags = [f"--input={tmp_path}/f.parquet", "--max_rejects=2", "--shard_size=2", "--quiet"]
-    assert compress(*flags, f"--output={tmp_path}/run") == 0
+    assert compress(*flags, f"--output={tmp_path}/run") == WITH_REJECTS
     decoded = [f"--input={tmp_path}/run", f"--output={tmp_path}/out", "--quiet"]
     assert reconstruct(*decoded, f"--originals={tmp_path}/f.parquet") == 0
     assert len(pixels(tmp_path / "out/images")) == 4

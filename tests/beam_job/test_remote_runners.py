@@ -8,14 +8,15 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_job.__main__ import run
 from beam_job.options import UsageError
-from beam_job.pipelines import run_to_end
+from beam_job.pipelines import new_pipeline, run_to_end
 from beam_job.remote import Runner, check_runner, engine_for, model_for, runner_of
 from tests.conftest import PRETRAINED, compress
 from tests.memory_files import FILES
-from transforms.errors import InputError
+from transforms.errors import InputError, RunError
 from transforms.model_directory import find_model
 
 FLINK = ["--runner=FlinkRunner", "--flink_master=localhost:8081"]
@@ -188,6 +189,11 @@ def test_what_is_no_job_server_is_refused(tmp_path: Path):
     assert "is no jar" in refused(f"--flink_job_server_jar={tmp_path}/text.jar")
 
 
+def test_a_job_server_needs_java(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", "")
+    assert refused() == "--runner=FlinkRunner needs java, which is not there: install Java 17"
+
+
 def test_what_does_not_answer_is_named(flink: str):
     assert "--flink_master=localhost:1: no Flink answers there" in refused(
         "--flink_master=localhost:1"
@@ -228,6 +234,23 @@ class _Interrupted:
 
     def cancel(self) -> None:
         self.cancelled = True
+
+
+class _Ended(_Interrupted):
+    """A job elsewhere that ends otherwise than it should."""
+
+    def wait_until_finish(self) -> str:
+        return "CANCELLED"
+
+
+def test_a_job_that_its_runner_ends_has_failed():
+    with pytest.raises(RunError, match="the runner ended the job as CANCELLED: its own log says"):
+        run_to_end(_Ended())  # type: ignore[arg-type]
+
+
+def test_what_a_runner_is_not_told_is_asked_for():
+    with pytest.raises(InputError, match=r"needs other flags \(.*project.*\): give those"):
+        new_pipeline(PipelineOptions(["--runner=DataflowRunner"]))
 
 
 def test_a_job_whose_launcher_is_interrupted_is_cancelled():

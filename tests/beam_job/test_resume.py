@@ -16,6 +16,7 @@ import pytest
 
 from beam_job import publishing
 from beam_job.__main__ import run
+from beam_job.options import WITH_REJECTS
 from tests.conftest import compress, tree
 from transforms import encode
 from transforms.errors import FilledError, RunError
@@ -246,11 +247,11 @@ def test_rejects_of_shards_that_are_kept_are_told_again(tmp_path, encoded):
         cells.append({"bytes": b"none" if number in (1, 7) else path.read_bytes(), "path": None})
     pq.write_table(pa.table({"image": cells}), tmp_path / "images.parquet")
     flags = [f"--input={tmp_path}/images.parquet", "--max_rejects=2", "--shard_size=2", "--quiet"]
-    assert compress(*flags, f"--output={tmp_path}/whole") == 0
+    assert compress(*flags, f"--output={tmp_path}/whole") == WITH_REJECTS
     with failing_at(4):
         assert compress(*flags, f"--output={tmp_path}/out") == 1
     encoded.clear()
-    assert compress(*flags, f"--output={tmp_path}/out", "--resume") == 0
+    assert compress(*flags, f"--output={tmp_path}/out", "--resume") == WITH_REJECTS
     assert encoded == [4, 6]
     for name in ("rejects/rejects.jsonl", "sizes.json"):
         assert (tmp_path / "out" / name).read_text() == (tmp_path / "whole" / name).read_text()

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_job.__main__ import run
+from beam_job.options import WITH_REJECTS
 from tests.conftest import compress
 
 FILE = "latents/split=all/part-00000-of-00003.parquet"
@@ -72,7 +73,7 @@ def test_a_run_with_rejects_is_whole(tmp_path, capsys):
         cells.append({"bytes": b"none" if number in (2, 5) else path.read_bytes(), "path": None})
     pq.write_table(pa.table({"image": cells}), tmp_path / "images.parquet")
     flags = [f"--input={tmp_path}/images.parquet", f"--output={tmp_path}/run", "--max_rejects=2"]
-    assert compress(*flags, "--quiet") == 0
+    assert compress(*flags, "--quiet") == WITH_REJECTS
     assert verify(tmp_path / "run", f"--against={tmp_path}/images.parquet", "--max_images=9") == 0
     assert "4 images of all; 4 encoded again" in capsys.readouterr().out
     assert verify(tmp_path / "run", "--quiet") == 0

@@ -59,6 +59,23 @@ class Store(NamedTuple):
         else:
             self.client.bucket(BUCKET).blob(name).upload_from_string(content)
 
+    def remove(self, folder: str) -> None:
+        """Removes what there is below a folder."""
+        for name in self.names(folder):
+            if self.scheme == "s3":
+                self.client.delete_object(Bucket=BUCKET, Key=f"{folder}/{name}")
+            else:
+                self.client.bucket(BUCKET).blob(f"{folder}/{name}").delete()
+
+    def at(self, address: str) -> dict[str, str]:
+        """What a process needs to use it by another address."""
+        return {**self.env, self.address_variable: address}
+
+    @property
+    def address_variable(self) -> str:
+        """Where a process is told its address."""
+        return "AWS_ENDPOINT_URL" if self.scheme == "s3" else "STORAGE_EMULATOR_HOST"
+
     def tree(self, folder: str) -> dict[str, bytes]:
         """Every file below a folder with its content."""
         return {name: self.read(f"{folder}/{name}") for name in sorted(self.names(folder))}
@@ -86,6 +103,19 @@ def refused(*flags: str, env: dict[str, str]) -> str:
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with s3_store(tmp_path_factory.mktemp("s3")) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with gcs_store(tmp_path_factory.mktemp("gcs")) as store:
+        yield store
+
+
+@contextmanager
+def s3_store(folder: Path) -> Iterator[Store]:
+    """S3, as long as the block lasts. folder: for its log."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -97,16 +127,16 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
     )
-    log = tmp_path_factory.mktemp("s3") / "log"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with server(command, log, lambda: is_open(port)):
+    with server(command, folder / "log", lambda: is_open(port)):
         client.create_bucket(Bucket=BUCKET)
         yield Store("s3", address, {**os.environ, **keys, **settings}, client)
 
 
-@pytest.fixture(scope="session")
-def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    folder, port = tmp_path_factory.mktemp("gcs"), free_port()
+@contextmanager
+def gcs_store(folder: Path) -> Iterator[Store]:
+    """GCS, as long as the block lasts. folder: for its log and an account."""
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     module = [sys.executable, "-m", "gcp_storage_emulator", "start"]
     place = ["--host=127.0.0.1", f"--port={port}", "--in-memory", f"--default-bucket={BUCKET}"]

@@ -73,22 +73,18 @@ def test_input_that_is_missing(store: Store):
     assert line.startswith(f"error: --input={images} matches no file")
 
 
-def address(store: Store) -> str:
-    return "AWS_ENDPOINT_URL" if store.scheme == "s3" else "STORAGE_EMULATOR_HOST"
-
-
 def test_a_store_where_nobody_listens(store: Store):
     with socket() as closed:
         closed.bind(("127.0.0.1", 0))
         nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        line = refused(*compress(store), env={**store.env, address(store): nowhere})
+        line = refused(*compress(store), env=store.at(nowhere))
     assert line.startswith(f"error: --data_dir={store.url('data')}: its store does not answer (")
-    assert address(store) in line
+    assert store.address_variable in line
 
 
 def test_a_store_that_says_nothing(store: Store, silent: str):
     assert ANSWER_SECONDS + 5 < SECONDS
-    line = refused(*compress(store), env={**store.env, address(store): silent})
+    line = refused(*compress(store), env=store.at(silent))
     assert line.startswith(
         f"error: --data_dir={store.url('data')}: its store does not answer (nothing in 20 s)"
     )

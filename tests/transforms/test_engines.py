@@ -303,6 +303,42 @@ def test_batches_and_threads_change_no_bit_with_ncnn(cores, monkeypatch):
     assert compute(IMAGES[:0]).shape == (0, 32)
 
 
+def test_threads_change_no_bit_with_litert(monkeypatch):
+    found = []
+    for cores in (1, 2, 5):
+        monkeypatch.setattr(litert_engine, "usable_cores", lambda cores=cores: cores)
+        found.append(load_encoder(find_model(None), LITERT).compute(IMAGES))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_threads_change_little_with_tensorflow(tmp_path):
+    """As many threads give the same bits; another number of them what is the same to 1e-5."""
+    images = np.random.default_rng(2).integers(0, 256, (1100, 28, 28, 1)) / np.float32(255)
+    np.save(tmp_path / "images.npy", images.astype(np.float32))
+
+    def latents(threads: int) -> np.ndarray:
+        script = (
+            "import sys; import numpy as np; import tensorflow as tf\n"
+            "tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[2]))\n"
+            "from transforms.engines.choice import Engine, load_encoder\n"
+            "from transforms.model_directory import find_model\n"
+            "compute = load_encoder(find_model(None), Engine()).compute\n"
+            "images = np.load(sys.argv[1] + '/images.npy')\n"
+            "np.save(sys.argv[1] + '/latents.npy', compute(images))\n"
+        )
+        command = [sys.executable, "-c", script, str(tmp_path), str(threads)]
+        subprocess.run(command, check=True, capture_output=True)
+        found: np.ndarray = np.load(tmp_path / "latents.npy")
+        return found
+
+    one = latents(1)
+    assert one.max() > 1
+    np.testing.assert_array_equal(latents(1), one)
+    np.testing.assert_allclose(latents(2), one, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(latents(4), one, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("engine", [NCNN, LITERT], ids=str)
 def test_threads_share_a_network(engine):
     compute = load_encoder(find_model(None), engine).compute

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from tests.memory_files import FILES
 from transforms.errors import RunError
+from transforms.file_errors import is_file_system_error
 from transforms.files import (
     exists,
     file_bytes,
     file_facts,
     file_system,
-    is_file_system_error,
     is_local,
     join_path,
     list_files,

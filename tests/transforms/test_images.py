@@ -11,7 +11,15 @@ from PIL import Image
 
 from beam_job.datasets import Dataset, ImageFile, cut_shards
 from transforms.errors import InputError
-from transforms.images import NO_LABEL, Segment, decode_image, read_shard, upright
+from transforms.images import (
+    NO_LABEL,
+    Segment,
+    Shard,
+    ShardKey,
+    decode_image,
+    read_shard,
+    upright,
+)
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (60, 28, 28), np.uint8)
 
@@ -147,6 +155,14 @@ def test_what_would_not_look_the_same_in_grey_is_refused():
 def test_decode_image_says_what_is_wrong(content):
     with pytest.raises(InputError):
         decode_image(content)
+
+
+def test_a_parquet_file_that_shrank_is_an_error(tmp_path: Path):
+    table = pa.table({"image_id": [0, 1], "image": pa.array([bytes(784)] * 2, pa.binary(784))})
+    pq.write_table(table, tmp_path / "f")
+    segment = Segment(str(tmp_path / "f"), "parquet", 3, first_row=0, first_image_id=0)
+    with pytest.raises(InputError, match="has fewer rows than when the job was planned"):
+        list(read_shard(Shard(ShardKey("all", 0, 1, 3), (segment,)), 8))
 
 
 def test_a_raw_file_that_shrank_is_an_error(tmp_path: Path):

@@ -37,7 +37,8 @@ def test_other_file_systems_are_not_asked(path: str):
         (404, "there is no bucket b: make it, or correct the name"),
         (401, "its store refuses the credentials (why): give others by AWS_ACCESS_KEY_ID"),
         (403, "its store refuses the credentials (why): give others by AWS_ACCESS_KEY_ID"),
-        (500, "its store cannot be used (why): correct the path, or --s3_endpoint_url"),
+        (500, "its store fails (why): run it again when the store answers"),
+        (400, "its store cannot be used (why): correct the path, or --s3_endpoint_url"),
         (None, "its store cannot be used (why): correct the path, or --s3_endpoint_url"),
     ],
 )

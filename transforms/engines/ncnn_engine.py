@@ -8,13 +8,12 @@ on how many threads there are.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from transforms.engines.network import Compute, Network, usable_cores
+from transforms.files import temporary_folder
 from transforms.keras_file import Layer, UnknownNetworkError
 
 _IMAGES_A_TASK = 32
@@ -94,8 +93,8 @@ def _loaded(translation: Translation) -> Any:
     # Each would make the sums shorter than float32.
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.opt.use_bf16_packed = net.opt.use_bf16_storage = False
-    with TemporaryDirectory() as folder:  # ncnn keeps pointers into weights that it has in memory.
-        param, weights = Path(folder, "network.param"), Path(folder, "network.bin")
+    with temporary_folder() as folder:  # ncnn keeps pointers into weights that it has in memory.
+        param, weights = folder / "network.param", folder / "network.bin"
         param.write_text(translation.param)
         weights.write_bytes(translation.weights)
         if net.load_param(str(param)) or net.load_model(str(weights)):

@@ -1,0 +1,306 @@
+"""Commands on object stores that are killed and gone on with, and two at once; FnApiRunner."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import numpy as np
+import pytest
+
+from beam_job import publishing, stage
+from beam_job.__main__ import run
+from tests.cluster.faulty_store import Fault, Plan, faulty
+from tests.cluster.processes import end, start_command
+from tests.cluster.store_faults import NEVER, normalised, published
+from tests.cluster.stores import Store, job
+from tests.conftest import RUNNER
+from transforms import encode
+from transforms.autoencoder import import_keras
+from transforms.errors import FilledError, RunError
+from transforms.files import write_bytes
+
+SHARDS = "--shard_size=200"
+
+
+@pytest.fixture(scope="module", params=["s3", "gcs"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """A store with the sample staged as data, and a run of it as whole."""
+    store: Store = request.getfixturevalue(request.param)
+    assert job(*stage_flags(store, "resume/data"), env=store.env) == (0, "")
+    assert job(*compress_flags(store, "resume/whole"), env=store.env) == (0, "")
+    return store
+
+
+@pytest.fixture
+def output(request: pytest.FixtureRequest) -> str:
+    """A folder of the store, of this test's own."""
+    return f"resume/{request.node.originalname}"
+
+
+@pytest.fixture
+def here(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets this process use the store too."""
+    for name, value in store.env.items():
+        monkeypatch.setenv(name, value)
+
+
+def stage_flags(store: Store, folder: str) -> list[str]:
+    return ["stage", "--dataset=sample", f"--data_dir={store.url(folder)}", SHARDS, "--quiet"]
+
+
+def compress_flags(store: Store, output: str) -> list[str]:
+    images = ["--dataset=sample", f"--data_dir={store.url('resume/data')}"]
+    written = [f"--output={store.url(output)}", f"--runner={RUNNER}"]
+    return ["compress", *images, *written, SHARDS, "--quiet"]
+
+
+def killed(store: Store, argv: list[str], is_time: Callable[[], bool]) -> None:
+    """Runs a command until it is time, stops its store's answers, and kills it."""
+    plan = Plan(Fault.SILENCE, seed=0, starts_at=NEVER)
+    with faulty(store.address, plan) as address:
+        process = start_command(*argv, environment=store.at(address))
+        try:
+            deadline = monotonic() + 120
+            while not is_time():
+                assert process.poll() is None, process.communicate()
+                assert monotonic() < deadline
+                sleep(0.01)
+            plan.starts_at = 0
+            while not plan.befallen:
+                assert monotonic() < deadline
+                sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+        finally:
+            end(process)
+            process.communicate()
+
+
+def notes(store: Store, output: str) -> dict[str, dict[str, Any]]:
+    """What the attempts in an output have noted, by the file's name."""
+    names = [name for name in store.names(output) if "/notes/" in name]
+    noted = [json.loads(store.read(f"{output}/{name}")) for name in names]
+    return {note["path"]: note for note in noted}
+
+
+def shard_starts(store: Store) -> set[tuple[str, int]]:
+    """(split, first image_id) of every shard of the whole run."""
+    files = json.loads(store.read("resume/whole/manifest.json"))["files"]
+    return {(file["split"], file["first_image_id"]) for file in files if "split" in file}
+
+
+def check_same(store: Store, output: str, whole: str) -> None:
+    found, expected = normalised(store.tree(output)), normalised(store.tree(whole))
+    assert found == expected
+
+
+@pytest.mark.usefixtures("here")
+def test_compressing_goes_on(store: Store, output: str, monkeypatch: pytest.MonkeyPatch):
+    argv = compress_flags(store, output)
+    killed(store, argv, lambda: len(notes(store, output)) >= 2)
+    done = {(note["split"], note["first_image_id"]) for note in notes(store, output).values()}
+    assert 2 <= len(done) < len(shard_starts(store))
+    assert "manifest.json" not in store.names(output)
+    encoded: list[tuple[str, int]] = []
+    plain = encode.EncoderHandler.result
+
+    def noted(self: Any, batch: Any, network: Any) -> Any:
+        encoded.append((batch.shard.split, int(batch.image_ids[0])))
+        return plain(self, batch, network)
+
+    monkeypatch.setattr(encode.EncoderHandler, "result", noted)
+    assert run([*argv, "--resume"]) == 0
+    assert set(encoded) == shard_starts(store) - done
+    check_same(store, output, "resume/whole")
+    assert run(["verify", f"--input={store.url(output)}", "--quiet"]) == 0
+
+
+@pytest.mark.usefixtures("here")
+def test_staging_goes_on(store: Store, output: str, monkeypatch: pytest.MonkeyPatch):
+    argv = stage_flags(store, output)
+    killed(store, argv, lambda: len(notes(store, f"{output}/sample")) >= 2)
+    done = notes(store, f"{output}/sample")
+    assert 2 <= len(done) < len(shard_starts(store))
+    assert "dataset.json" not in store.names(f"{output}/sample")
+    written: list[int] = []
+    plain = stage.staged_bytes
+    monkeypatch.setattr(stage, "staged_bytes", lambda *given: written.append(1) or plain(*given))
+    assert run([*argv, "--resume"]) == 0
+    assert len(written) == len(shard_starts(store)) - len(done)
+    assert store.tree(output) == store.tree("resume/data")
+
+
+def test_training_goes_on(store: Store, output: str, tmp_path: Path):
+    images = ["--dataset=sample", f"--data_dir={store.url('resume/data')}"]
+    common = ["train", *images, "--epochs=3", "--quiet"]
+    argv = [*common, f"--output={store.url(output)}"]
+    killed(store, argv, lambda: "checkpoint.npz" in store.names(output))
+    assert "model.json" not in store.names(output)
+    assert job(*argv, "--resume", env=store.env, seconds=500)[0] == 0
+    whole = f"--output={tmp_path}"
+    assert job(*common, whole, env=store.env, seconds=500)[0] == 0
+    found = published(store.tree(output))
+    assert set(found) == {path.name for path in tmp_path.iterdir()}
+    card, expected = (
+        json.loads(found["model.json"]),
+        json.loads((tmp_path / "model.json").read_text()),
+    )
+    assert card["history"] == expected["history"]
+    (tmp_path / "found").mkdir()
+    for name in ("encoder.keras", "decoder.keras"):
+        (tmp_path / "found" / name).write_bytes(found[name])
+        models = [import_keras().models.load_model(tmp_path / at / name) for at in ("found", "")]
+        for one, other in zip(*(model.get_weights() for model in models), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("overwrite", [False, True], ids=["", "overwrite"])
+def test_of_two_commands_at_once_one_wins(store: Store, output: str, *, overwrite: bool):
+    argv = compress_flags(store, f"{output}-{overwrite}")
+    argv += ["--overwrite"] if overwrite else []
+    processes = [start_command(*argv, environment=store.env) for _ in range(2)]
+    try:
+        said = [process.communicate(timeout=200)[1] for process in processes]
+    finally:
+        for process in processes:
+            end(process)
+    ended = sorted(zip((process.returncode for process in processes), said, strict=True))
+    lines = [line for line in "".join(said).splitlines() if not line.startswith("note: waiting ")]
+    if overwrite:
+        assert ([status for status, _ in ended], lines) == ([0, 0], [])
+    else:
+        assert [status for status, _ in ended] == [0, 2]
+        (line,) = lines
+        assert line.startswith("error: ")
+    check_same(store, f"{output}-{overwrite}", "resume/whole")
+
+
+@pytest.fixture
+def begun(store: Store, output: str) -> Iterator[Callable[[bytes], tuple[Any, dict[str, Any]]]]:
+    """Begins attempts at one output, each with a file of some content."""
+
+    def begin(content: bytes) -> tuple[publishing.Attempt, dict[str, Any]]:
+        attempt = publishing.begin(store.url(output), "--output")
+        return attempt, {"a/b": write_bytes(f"{attempt.folder}/a/b", content)}
+
+    yield begin
+    store.remove(output)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("overwrite", [False, True], ids=["", "overwrite"])
+def test_one_publishes_at_a_time(store: Store, output: str, begun, *, overwrite: bool):
+    """Three that publish at once, as threads, five times."""
+    for _ in range(5):
+        attempts = [begun(name.encode()) for name in "xyz"]
+        start, ended = threading.Barrier(len(attempts)), []
+
+        def work(attempt: publishing.Attempt, facts: dict[str, Any]) -> None:
+            start.wait()  # noqa: B023  # Joined before the next round.
+            name = store.read(f"{output}/{attempt.folder.rpartition('/')[2]}/a/b")
+            try:
+                publishing.publish(attempt, facts, "seal", name, ("a",), overwrite=overwrite)
+                ended.append(name)  # noqa: B023
+            except FilledError:
+                publishing.abandon(attempt)
+
+        threads = [threading.Thread(target=work, args=attempt) for attempt in attempts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(ended) >= 1 if overwrite else len(ended) == 1
+        content = store.tree(output)
+        assert content == {"a/b": content["seal"], "seal": content["seal"]}
+        assert content["seal"] == ended[-1] if not overwrite else content["seal"] in ended
+        store.remove(output)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_later_command_that_overwrites_stays(store: Store, output: str, begun):
+    first, second = begun(b"first"), begun(b"second")
+    publishing.publish(*second, "seal", b"second", ("a",), overwrite=True)
+    with pytest.raises(FilledError, match="overwritten by another command"):
+        publishing.publish(*first, "seal", b"first", ("a",), overwrite=True)
+    publishing.abandon(first[0])
+    assert store.tree(output) == {"a/b": b"second", "seal": b"second"}
+
+
+@pytest.mark.usefixtures("here")
+def test_an_earlier_command_that_overwrites_leaves_the_later_be(store: Store, output: str, begun):
+    first, second = begun(b"first"), begun(b"second")
+    publishing.publish(*first, "seal", b"first", ("a",), overwrite=True)
+    assert store.tree(output)["seal"] == b"first"
+    publishing.publish(*second, "seal", b"second", ("a",), overwrite=True)
+    assert store.tree(output) == {"a/b": b"second", "seal": b"second"}
+
+
+@pytest.mark.usefixtures("here")
+def test_a_claim_that_was_left_is_told_of(store: Store, output: str, begun, monkeypatch, capsys):
+    monkeypatch.setattr(publishing, "_TRIES", 4)
+    monkeypatch.setattr(publishing, "_TOLD_AT", 2)
+    dead, _ = begun(b"dead")
+    write_bytes(f"{dead.folder}/publishing", b"")
+    attempt, facts = begun(b"new")
+    with pytest.raises(RunError) as raised:
+        publishing.publish(attempt, facts, "seal", b"", ("a",), overwrite=False)
+    assert str(raised.value) == (
+        f"{dead.folder}/publishing says that another command is publishing to {store.url(output)}: "
+        "wait for it; where it was killed, run it again with --resume, or remove that file"
+    )
+    assert capsys.readouterr().err == (
+        f"note: waiting for who publishes by {dead.folder}/publishing\n"
+    )
+    publishing.publish(dead, {}, "seal", b"", (), overwrite=False)  # As --resume goes on with it.
+
+
+@pytest.mark.usefixtures("here")
+def test_publishing_that_was_killed_goes_on(store: Store, output: str):
+    argv = compress_flags(store, output)
+
+    def is_publishing() -> bool:
+        return any(name.startswith("latents/") for name in store.names(output))
+
+    killed(store, argv, is_publishing)
+    names = store.names(output)
+    assert any(name.endswith("/publishing") for name in names)
+    assert "manifest.json" not in names
+    assert job(*argv, env=store.env)[0] == 2
+    assert store.names(output) == names
+    assert run([*argv, "--resume"]) == 0
+    check_same(store, output, "resume/whole")
+
+
+@pytest.mark.usefixtures("here")
+def test_no_half_of_a_file_is_ever_there(store: Store, output: str, monkeypatch):
+    """The connection is cut within what is sent, at all tries, of sizes that are sent otherwise."""
+    plan = Plan(Fault.HALF_UPLOAD, seed=0, starts_at=NEVER)
+    with faulty(store.address, plan) as address:
+        script = (
+            "import sys; from transforms.errors import StoreFailedError\n"
+            "from transforms.files import write_bytes\n"
+            "try: write_bytes(sys.argv[1], b'x' * int(sys.argv[2]))\n"
+            "except StoreFailedError as error: print(error)\n"
+        )
+        monkeypatch.setenv(store.address_variable, address)
+        for size in (1_000, 20_000_000):
+            store.write(f"{output}/{size}", b"old")
+            plan.starts_at = 0
+            said = python(script, store.url(f"{output}/{size}"), str(size))
+            assert said.startswith(f"{store.url(output)}/{size}: its store failed")
+            assert store.tree(output) == {f"{size}": b"old"}
+            plan.starts_at = NEVER
+            assert python(script, store.url(f"{output}/{size}"), str(size)) == ""
+            assert store.tree(output) == {f"{size}": b"x" * size}
+            store.remove(output)
+
+
+def python(*arguments: str) -> str:
+    """What a script prints in a process of its own."""
+    command = [sys.executable, "-c", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=200).stdout
