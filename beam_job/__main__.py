@@ -78,7 +78,19 @@ def run(argv: list[str]) -> int:
     if debug:
         tell(*"".join(traceback.format_exception(caught)).rstrip().split("\n"))
     tell(f"error: {line}")
+    _let_go(caught)
     return status
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Lets go of what the code that failed had in hand.
+
+    HDF5 files that could not be opened are among it: HDF5 closes what is left of them when the
+    process ends, and calls Python for that, which is gone by then.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _run(argv: list[str]) -> int:
@@ -139,6 +151,11 @@ def _told(error: Exception) -> tuple[int, str]:
     said = " ".join(str(error).split())  # Libraries say things in several lines.
     if is_file_system_error(error):
         return WRONG, f"{said}: give paths that exist, on a file system that is set up"
+    if isinstance(error, OSError) and error.filename is not None:
+        return FAILED, (
+            f"{error.filename} could not be read ({error.strerror}): it went away while the "
+            "command was at work; run it again"
+        )
     return FAILED, (
         f"unexpected {type(error).__name__}: {said}; run it again with --debug and report it"
     )

@@ -19,7 +19,7 @@ from beam_job.__main__ import run
 from beam_job.options import WITH_REJECTS
 from tests.conftest import compress, tree
 from transforms import encode
-from transforms.errors import FilledError, RunError
+from transforms.errors import FilledError, InputError, RunError
 from transforms.files import write_bytes
 
 IMAGES, SHARD = 40, 8
@@ -273,6 +273,19 @@ def test_an_old_run_is_whole_until_the_new_one_is(images, tmp_path, monkeypatch)
     assert run(["verify", f"--input={output}", "--quiet"]) == 0
 
 
+def test_what_was_half_published_is_in_nobodys_way(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a").touch()
+    with pytest.raises(InputError, match="files that are no reconstruction"):
+        publishing.check_output(str(tmp_path), "seal", "reconstruction", overwrite=True)
+    (tmp_path / "_incomplete-1").mkdir()
+    (tmp_path / "_incomplete-1/b").touch()
+    publishing.check_output(str(tmp_path), "seal", "reconstruction", overwrite=False)
+    (tmp_path / "seal").touch()
+    with pytest.raises(InputError, match="a complete reconstruction already"):
+        publishing.check_output(str(tmp_path), "seal", "reconstruction", overwrite=False)
+
+
 def attempt_with(output: Path, content: bytes) -> tuple[publishing.Attempt, dict[str, Any]]:
     attempt = publishing.begin(str(output), "--output")
     return attempt, {"a/b": write_bytes(f"{attempt.folder}/a/b", content)}
@@ -344,3 +357,87 @@ def test_staging_goes_on(tmp_path, monkeypatch, capsys):
     assert len(written) == 6 - 3 + 1
     assert run([*argv[:2], f"--data_dir={tmp_path}/e", *argv[3:]]) == 0
     assert tree(tmp_path / "d") == tree(tmp_path / "e")
+
+
+class Killed(BaseException):
+    """What no code of ours answers, as nobody answers kill -9."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, place: Any, name: str, when: Callable) -> Any:
+    """A patch by which a function kills the process when its arguments are such."""
+    plain = getattr(place, name)
+
+    def patched(*arguments: Any) -> Any:
+        if when(*arguments):
+            raise Killed
+        return plain(*arguments)
+
+    monkeypatch.setattr(place, name, patched)
+
+
+def test_half_a_seal_lies_in_the_attempt(tmp_path, monkeypatch):
+    from transforms import files
+
+    attempt, facts = attempt_with(tmp_path, b"new")
+    killed_at(monkeypatch, files, "remove", lambda path: path.endswith(".tmp"))
+    killed_at(monkeypatch, files, "_rename", lambda _, path: path.endswith("/seal"))
+    with pytest.raises(Killed):
+        publishing.publish(attempt, facts, "seal", b"sealed", ("a",), overwrite=False)
+    (left,) = tmp_path.rglob("*.tmp")
+    assert str(left).startswith(f"{attempt.folder}/seal.")
+    assert not (tmp_path / "seal").exists()
+
+
+def test_who_was_killed_while_publishing_can_be_followed(tmp_path, monkeypatch):
+    dead, facts = attempt_with(tmp_path, b"dead")
+    with monkeypatch.context() as patched:
+        killed_at(patched, publishing, "move", lambda *_: True)
+        killed_at(patched, publishing, "remove", lambda path: path.endswith("publishing"))
+        with pytest.raises(Killed):
+            publishing.publish(dead, facts, "seal", b"", ("a",), overwrite=False)
+    publishing.release(dead)
+    assert (tmp_path / "a/b").exists()
+    publishing.check_output(str(tmp_path), "seal", "model", overwrite=False)
+    attempt, facts = attempt_with(tmp_path, b"new")
+    publishing.publish(attempt, facts, "seal", b"", ("a",), overwrite=False)
+    assert tree(tmp_path) == {"a/b": b"new", "seal": b""}
+    with pytest.raises(InputError, match="holds a complete model already"):
+        publishing.check_output(str(tmp_path), "seal", "model", overwrite=False)
+
+
+def test_staged_shards_that_are_in_their_place_are_kept(tmp_path, monkeypatch):
+    from beam_job import stage
+    from transforms import files
+
+    argv = ["stage", "--dataset=sample", f"--data_dir={tmp_path}", "--quiet", "--shard_size=300"]
+    moved: list[str] = []
+    with monkeypatch.context() as patched:
+        killed_at(patched, files, "move", lambda *_: len(moved) == 4 or moved.append("one"))
+        with pytest.raises(Killed):
+            run(argv)
+    assert len(list(tmp_path.glob("sample/images/*/*.parquet"))) == 4
+    monkeypatch.setattr(stage, "staged_bytes", fail)
+    assert run([*argv, "--resume"]) == 0
+    assert len(list(tmp_path.glob("sample/images/*/*.parquet"))) == 6
+
+
+def test_half_a_checkpoint_lies_in_the_attempt(images, tmp_path, monkeypatch):
+    from transforms import files
+
+    flags = [f"--input={images}", f"--output={tmp_path}/model", "--epochs=1", "--quiet"]
+    with monkeypatch.context() as patched:
+        killed_at(patched, files, "remove", lambda path: path.endswith(".tmp"))
+        killed_at(patched, files, "_rename", lambda _, path: path.endswith("/checkpoint.npz"))
+        patched.setattr(publishing, "abandon", lambda _: None)
+        with pytest.raises(Killed):
+            run(["train", *flags])
+    (left,) = (tmp_path / "model").rglob("*.tmp")
+    assert left.parent.name.startswith("_incomplete-")
+    publishing.check_output(f"{tmp_path}/model", "model.json", "model", overwrite=False)
+
+
+def test_an_attempt_that_cannot_be_removed_hides_no_other_error(tmp_path, monkeypatch):
+    attempt, _ = attempt_with(tmp_path, b"")
+    monkeypatch.setattr(publishing, "remove", fail)
+    publishing.abandon(attempt)
+    assert attempts(tmp_path)

@@ -98,7 +98,8 @@ def interrupted(place: Workplace, rng: random.Random, kind: signal.Signals, time
     seconds = place.reference(name).seconds
     place.clear()
     running = Running(place.work, COMMANDS[name].argv)
-    moment = rng.uniform(0.3, seconds)
+    running.wait_until(lambda: answers(running, signal.SIGTERM))  # Till then it has done nothing.
+    moment = running.seconds + rng.uniform(0, seconds)
     running.wait_until(lambda: running.seconds >= moment)
     for _ in range(times):
         if running.is_at_work():
@@ -111,6 +112,16 @@ def interrupted(place: Workplace, rng: random.Random, kind: signal.Signals, time
     if ended.status not in (0, _INTERRUPTED):
         problems.append(f"it ended with {ended.status}: {ended.said!r}")
     return Story(story.end, [f"{name}: {problem}" for problem in problems])
+
+
+def answers(running: Running, number: signal.Signals) -> bool:
+    """Whether a process has said what it does at a signal."""
+    try:
+        status = Path(f"/proc/{running.process.pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def sigterm(place: Workplace, rng: random.Random) -> Story:
@@ -449,7 +460,7 @@ def encoder(rng: random.Random, *, spoilt: bool) -> Any:
     network = keras.Model(image, x)
     if spoilt:
         weights = network.get_weights()
-        weight = rng.choice(weights)
+        weight = rng.choice(weights[-2:])  # Behind the last relu, which may make 0 of them.
         weight.flat[rng.randrange(weight.size)] = rng.choice([np.nan, np.inf, -np.inf])
         network.set_weights(weights)
     return network

@@ -1,5 +1,9 @@
 """Local files without Beam, as Beam has them; and what is not local by Beam's file systems."""
 
+import errno
+import os
+import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.memory_files import FILES
 from transforms.errors import RunError
-from transforms.file_errors import is_file_system_error
+from transforms.file_errors import is_file_system_error, told_unless
 from transforms.files import (
     exists,
     file_bytes,
@@ -29,6 +33,7 @@ from transforms.files import (
     remove,
     remove_all,
     split_path,
+    temporary_folder,
     write_bytes,
 )
 
@@ -176,3 +181,36 @@ def test_file_systems_keep_the_options_of_the_job(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(RuntimeValueProvider, "runtime_options", of_the_job)
     exists("mem://folder/file")
     assert FileSystems.get_filesystem("mem://folder").pipeline_options is of_the_job
+
+
+def test_what_cannot_be_written_here_is_told_with_the_way_out(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    path = str(tmp_path / "file/folder/below")
+    line = f"{path} cannot be written (Not a directory): give a folder that can be written, and "
+    with pytest.raises(RunError, match=re.escape(f"{line}run it again")):
+        write_bytes(path, b"some")
+    facts = write_bytes(str(tmp_path / "other"), b"some")
+    with pytest.raises(RunError, match=re.escape(line)):
+        move(str(tmp_path / "other"), path, facts)
+    with pytest.raises(RunError, match="below cannot be removed"):
+        remove(path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "other"]
+
+
+@pytest.mark.parametrize(
+    ("number", "way_out"),
+    [(errno.ENOSPC, "make room there"), (errno.ENOENT, "see what removed its folder")],
+)
+def test_the_way_out_goes_by_what_is_wrong(number, way_out):
+    with pytest.raises(RunError, match=f": {way_out}, and run it again"):  # noqa: SIM117
+        with told_unless("written", "some/file"):
+            raise OSError(number, os.strerror(number))
+
+
+def test_a_temporary_folder_is_gone_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with temporary_folder() as folder:
+        assert folder.parent == tmp_path
+    with pytest.raises(RunError, match=f"{tmp_path} cannot be written"), temporary_folder():
+        Path("/dev/full").write_bytes(b"some")
+    assert list(tmp_path.iterdir()) == []
