@@ -39,6 +39,7 @@ EXTRAS = {
         "pyyaml>=6,<7",
         "uv>=0.9,<1",
     ],
+    "torture": ['atheris>=3.0,<4; python_version >= "3.11" and platform_system == "Linux"'],
     "dev": [
         *EVALUATE,
         *FAST,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from transforms.errors import InputError
+from transforms.errors import InputError, first_line
 from transforms.files import exists, join_path, last_updated
 from transforms.images import LABEL_COLUMN, Segment, Shard, ShardKey
 from transforms.json_documents import check_shape, is_count, is_name, is_path_below, read_json
@@ -184,8 +184,8 @@ def staged_dataset(data_dir: str, name: str) -> Dataset | None:
         return _described(folder, read_json(path))
     except (ValueError, TypeError, OSError) as error:
         raise InputError(
-            f"{path} is not what stage writes ({type(error).__name__}: {error}): remove {folder} "
-            "and run it again"
+            f"{path} is not what stage writes ({type(error).__name__}: {first_line(error)}): "
+            f"remove {folder} and run it again"
         ) from error
 
 

@@ -29,7 +29,7 @@ from beam_job import __version__
 from beam_job.datasets import Source
 from beam_job.load_emnist import load_emnist
 from beam_job.options import EMNIST_NAMES
-from transforms.errors import InputError
+from transforms.errors import InputError, first_line
 from transforms.images import MAX_LABEL, SIDE
 
 # NIST has been seen to answer 403 to urllib's own name.
@@ -177,7 +177,7 @@ def check_archive(path: Path, way_out: str, origin: str | None = None) -> None:
         with zipfile.ZipFile(path) as archive:
             wrong = _wrong_in(archive, read=origin is not None)
     except _UNREADABLE as error:
-        wrong = str(error) or type(error).__name__
+        wrong = first_line(error)
     if wrong:
         raise InputError(f"{shown} is not NIST's matlab.zip ({wrong}): {way_out}")
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from beam_job.datasets import CHARACTERS, Dataset, ImageFile, Source, is_split_name
 from beam_job.options import DEFAULT_MAX_UNPACKED_BYTES
-from transforms.errors import InputError
+from transforms.errors import InputError, first_line
 from transforms.files import (
     exists,
     file_bytes,
@@ -57,6 +57,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _NPY_MAGIC = b"\x93NUMPY"
 _PARQUET_MAGIC = b"PAR1"
 FILES_AT_ONCE = 16
+_SHOWN_CHARACTERS = 300
 _LABEL_BYTES = 8
 """What the largest whole numbers of NumPy take."""
 _KINDS = "IDX (raw or gzip), .npy, or Parquet"
@@ -320,12 +321,9 @@ def _npy_header_of(path: str, head: bytes) -> NpyHeader:
         return npy_header(head)
     except ValueError as error:
         raise InputError(
-            f"{path}: its .npy header cannot be read ({_line(error)}): save it with numpy.save()"
+            f"{path}: its .npy header cannot be read ({first_line(error)}): save it with "
+            "numpy.save()"
         ) from error
-
-
-def _line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _labels_beside(path: str) -> str | None:
@@ -421,14 +419,14 @@ def _inspect_parquet(
         return _parquet_facts(path, orientation, max_unpacked_bytes)
     except (pa.ArrowException, OSError, ValueError, StopIteration, MemoryError) as error:
         raise InputError(
-            f"{path}: cannot be read as Parquet ({_line(error)}): fetch it again"
+            f"{path}: cannot be read as Parquet ({first_line(error)}): fetch it again"
         ) from error
 
 
 def _parquet_facts(path: str, orientation: str, max_unpacked_bytes: int) -> _Facts:
     with open_binary(path) as file:
         parquet = pq.ParquetFile(file)
-        check_row_groups(path, parquet, (IMAGE_ID_COLUMN,))
+        check_row_groups(path, parquet)
         _check_unpacked(path, parquet.metadata.num_rows, max_unpacked_bytes)
         schema = parquet.schema_arrow
         staged = (
@@ -457,7 +455,7 @@ def _image_column(path: str, schema: pa.Schema) -> str:
             content = field.type.field("bytes").type
             if pa.types.is_binary(content) or pa.types.is_large_binary(content):
                 return str(field.name)
-    columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    columns = ", ".join(f"{field.name} ({field.type})" for field in schema)[:_SHOWN_CHARACTERS]
     raise InputError(
         f"{path}: no column holds images, of {columns}: give a column `image`, as fixed-size "
         f"binary of {PIXELS} bytes (staged) or a struct with `bytes` (Hugging Face)"

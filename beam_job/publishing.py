@@ -89,12 +89,14 @@ def check_is_folder(output: str) -> None:
 def check_output(output: str, seal: str, kind: str, *, overwrite: bool) -> None:
     """Raises InputError unless an output of this kind ("model") may be written there.
 
-    What an attempt that was killed left there is in nobody's way, also where it was publishing.
+    What an attempt that was killed left there is in nobody's way; nor is what it had published
+    without the seal, as long as the attempt is there to show whose it is.
     """
     check_is_folder(output)
-    found = [path for path in list_files(child(output, "**")) if ATTEMPT_PREFIX not in path]
+    listed = list_files(child(output, "**"))
+    found = [path for path in listed if ATTEMPT_PREFIX not in path]
     if child(output, seal) not in found:
-        if found and not _was_publishing(output):
+        if found and len(found) == len(listed):
             raise InputError(
                 f"--output={output} holds files that are no {kind}: give another folder"
             )
@@ -103,11 +105,6 @@ def check_output(output: str, seal: str, kind: str, *, overwrite: bool) -> None:
             f"--output={output} holds a complete {kind} already: give another folder, or "
             "--overwrite"
         )
-
-
-def _was_publishing(output: str) -> bool:
-    """Whether an attempt has begun to move its files into the output, and is not done."""
-    return any(exists(child(other.folder, PUBLISHING)) for other in all_attempts(output))
 
 
 def check_no_links(output: str, owned: Sequence[str]) -> None:

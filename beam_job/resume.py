@@ -5,7 +5,7 @@ file is there. A later attempt at the same takes its folder over.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from transforms.shard_files import NOTES_FOLDER, ShardNote, note_path
 
 JOB = "job.json"
 _SHOWN_CHARACTERS = 60
+_SHOWN_DIFFERENCES = 10
 
 
 class KeptShard(NamedTuple):
@@ -67,7 +68,7 @@ def taken_over(attempt: Attempt, job: Mapping[str, Any], *, strictly: bool) -> A
         other, there = known[0]
         raise InputError(
             f"--resume: the unfinished run {other.folder} is another one, by "
-            f"{', '.join(differences(there, job))}: give the same flags to go on with it, or "
+            f"{in_words(differences(there, job))}: give the same flags to go on with it, or "
             "--overwrite without --resume to start anew"
         )
     if not same:
@@ -100,7 +101,16 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[s
     before, now = dict(_leaves(there)), dict(_leaves(here))
     for name in sorted({*before, *now} - {"created"}):
         if before.get(name) != now.get(name):
-            yield f"{name} ({_short(before.get(name))} there, {_short(now.get(name))} now)"
+            was, is_now = _short(before.get(name)), _short(now.get(name))
+            yield f"{name[:_SHOWN_CHARACTERS]} ({was} there, {is_now} now)"
+
+
+def in_words(differing: Iterable[str]) -> str:
+    """Differences in a line; the first ones where there are many."""
+    all_of_them = list(differing)
+    more = len(all_of_them) - _SHOWN_DIFFERENCES
+    shown = all_of_them[:_SHOWN_DIFFERENCES] + ([f"{more} more"] if more > 0 else [])
+    return ", ".join(shown)
 
 
 def _leaves(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

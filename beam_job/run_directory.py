@@ -9,7 +9,7 @@ from beam_job.datasets import SOURCE, is_split_name, shard_keys
 from beam_job.installed import versions_if_installed, versions_of
 from beam_job.model_facts import MODEL_FACTS
 from transforms import json_documents
-from transforms.errors import InputError
+from transforms.errors import InputError, first_line
 from transforms.files import exists, list_files
 from transforms.images import ShardKey
 from transforms.json_documents import check_shape, is_count, is_name, is_path_below
@@ -188,7 +188,7 @@ def complete_run(folder: str) -> CompleteRun:
         _ = run.shard_files(), run.characters  # What is missing is found now.
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(
-            f"{path} is not what compress writes ({type(error).__name__}: {error}): it was "
-            "altered; run compress again"
+            f"{path} is not what compress writes ({type(error).__name__}: {first_line(error)}): it "
+            "was altered; run compress again"
         ) from error
     return run

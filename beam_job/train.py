@@ -35,7 +35,7 @@ from beam_job.options import MAX_BITS, MIN_BITS, TrainOptions
 from beam_job.preflight import CHECKPOINT_FILE, check_training_output
 from beam_job.publishing import Attempt
 from beam_job.report import columns_of_text
-from beam_job.resume import differences
+from beam_job.resume import differences, in_words
 from beam_job.stage import open_dataset, with_gzips_staged
 from transforms.autoencoder import build_decoder, build_encoder, load_decoder, load_encoder
 from transforms.decode import decoded_pixels
@@ -43,7 +43,7 @@ from transforms.encode import latents_of
 from transforms.engines.choice import LITERT, is_installed
 from transforms.engines.network import Compute
 from transforms.engines.tensorflow_engine import compute_function
-from transforms.errors import InputError, RunError
+from transforms.errors import InputError, RunError, first_line
 from transforms.files import exists, move, read_bytes, remove, temporary_folder, write_bytes
 from transforms.images import PIXELS
 from transforms.model_directory import (
@@ -163,7 +163,7 @@ def train(
     """
     checkpoint = publishing.child(attempt.output, CHECKPOINT_FILE)
     fingerprint = data.fingerprint + ("" if initial is None else f" {initial.encoder_sha256}")
-    progress = _begun(checkpoint, settings, fingerprint) if resume else Progress()
+    progress = begun(checkpoint, settings, fingerprint) if resume else Progress()
     if initial is not None and not progress.history:
         progress = Progress(weights=_weights(initial, settings))
 
@@ -186,7 +186,7 @@ def train(
     return card
 
 
-def _begun(checkpoint: str, settings: Settings, fingerprint: str) -> Progress:
+def begun(checkpoint: str, settings: Settings, fingerprint: str) -> Progress:
     """Where a training that was interrupted stood, or the start of one."""
     if not exists(checkpoint):
         return Progress()
@@ -194,8 +194,8 @@ def _begun(checkpoint: str, settings: Settings, fingerprint: str) -> Progress:
         there = read_checkpoint(read_bytes(checkpoint, MAX_CHECKPOINT_BYTES))
     except (ValueError, OSError) as error:
         raise InputError(
-            f"{checkpoint} is no checkpoint that can be read ({error}): remove it, or give "
-            "another folder"
+            f"{checkpoint} is no checkpoint that can be read ({first_line(error)}): remove it, or "
+            "give another folder"
         ) from error
     differing = list(
         differences(
@@ -205,7 +205,7 @@ def _begun(checkpoint: str, settings: Settings, fingerprint: str) -> Progress:
     )
     if differing:
         raise InputError(
-            f"--resume: {checkpoint} is of another training, by {', '.join(differing)}: give the "
+            f"--resume: {checkpoint} is of another training, by {in_words(differing)}: give the "
             "same flags to go on with it, or --overwrite without --resume to start anew"
         )
     return there.progress

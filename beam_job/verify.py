@@ -239,10 +239,10 @@ def _read_file(compressed: CompleteRun, file: ShardFile, rejected: frozenset[int
         # A character that is stored once, for all rows to refer to, is to stay so.
         with pq.ParquetFile(io.BytesIO(content), read_dictionary=[CHARACTER_COLUMN]) as parquet:
             table = parquet.read()
+        problems += tuple(_row_problems(compressed, file, table))
     except (OSError, ValueError, MemoryError, pa.ArrowException, InputError) as error:
         problem = f"cannot be read as Parquet ({' '.join(str(error).split())})"
         return _Read(0, len(content), None, None, frozenset(), (problem,))
-    problems += tuple(_row_problems(compressed, file, table))
     image_ids = table.column(IMAGE_ID_COLUMN).to_pylist()
     first, last = (image_ids[0], image_ids[-1]) if image_ids else (None, None)
     found = rejected.intersection(image_ids)

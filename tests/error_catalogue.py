@@ -74,9 +74,9 @@ def flag(said: str, argv: str, command: str = "compress") -> Case:
     return Case(f"{said}; see `python -m beam_job {command} --help`", argv, input_and(), inner)
 
 
-def of_input(said: str, content: bytes, inner: str | None = None) -> Case:
+def of_input(said: str, content: bytes, inner: str | None = None, *, long: bool = False) -> Case:
     """A file of images that compress refuses."""
-    return Case(said, "compress --input=f", at({"f": content}), inner)
+    return Case(said, "compress --input=f", at({"f": content}), inner, long=long)
 
 
 def of_labels(said: str, content: bytes) -> Case:
@@ -350,6 +350,7 @@ FILES = [
             "the input, or bear more with --max_rejects",
             parquet(image=pictures(png(), content)),
             reason,
+            long=content is not None,
         )
         for content, reason in [
             (None, "there are no bytes"),

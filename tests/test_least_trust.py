@@ -282,7 +282,7 @@ def test_what_would_execute_it_is_found(code: str):
     assert len(list(executing(ast.parse(code)))) == 1
 
 
-@pytest.fixture(params=[0o022, 0o027], ids=["umask 022", "umask 027"])
+@pytest.fixture(params=[pytest.param(0o022, marks=pytest.mark.long), 0o027], ids=oct)
 def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     before = os.umask(request.param)
     yield request.param

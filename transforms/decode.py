@@ -16,7 +16,7 @@ from apache_beam.pvalue import PCollection
 
 from transforms.engines.choice import load_decoder
 from transforms.engines.network import Compute, Network
-from transforms.errors import InputError, RunError
+from transforms.errors import InputError, RunError, first_line
 from transforms.files import read_bytes
 from transforms.images import (
     IMAGE_ID_COLUMN,
@@ -29,7 +29,6 @@ from transforms.images import (
     read_shard,
 )
 from transforms.json_documents import parse_json
-from transforms.keras_file import first_line
 from transforms.latents import (
     LATENT_COLUMN,
     MAX_LATENTS_FILE_BYTES,

@@ -2,6 +2,8 @@
 
 from transforms.printable import printable
 
+_SHOWN_CHARACTERS = 300
+
 
 class JobError(Exception):
     """A job stopped; the message names the thing, the cause and the way out, in one line."""
@@ -24,3 +26,9 @@ class RunError(JobError):
 
 class StoreFailedError(RunError):
     """An object store failed, or could not be reached, while a job used it."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error of a library's says, as far as it can be shown."""
+    line = str(error).strip().partition("\n")[0][:_SHOWN_CHARACTERS]
+    return line or type(error).__name__

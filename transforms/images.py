@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
-from transforms.errors import InputError
+from transforms.errors import InputError, first_line
 from transforms.files import open_binary, read_bytes
 
 SIDE = 28
@@ -30,8 +30,11 @@ STAGED_IMAGE_TYPE = pa.binary(PIXELS)
 
 MAX_ENCODED_BYTES = 1 << 20
 """A 28x28 image takes 3 KB at most; what may be big in a PNG or JPEG is what is said beside it."""
-MAX_COLUMN_BYTES = 1 << 30
-"""Of a column of a row group, unpacked: a million images, as DuckDB, Polars and Arrow cut them."""
+MAX_ROW_GROUP_BYTES = 1 << 30
+"""Unpacked, all columns: a million images and more, as DuckDB, Polars and Arrow cut them."""
+
+_VALUES_BYTES = 256 << 20
+"""Of values that are in memory at once, if each were the largest that there may be."""
 
 # Others would not come through conversion to 8-bit grey as they look: 16 bits, or with alpha.
 _MODES = ("1", "L", "P", "RGB")
@@ -179,7 +182,7 @@ def _read_segment(segment: Segment, split: str, batch_size: int) -> Iterator[_Ch
             yield chunk._replace(pixels=upright(chunk.pixels)) if segment.transposed else chunk
     except (pa.ArrowException, OSError, KeyError, ValueError, MemoryError) as error:
         raise InputError(
-            f"{segment.path}: gone or damaged since the job was planned ({_first_line(error)}): "
+            f"{segment.path}: gone or damaged since the job was planned ({first_line(error)}): "
             "put it back, or stage it again, and run it again"
         ) from error
 
@@ -233,9 +236,12 @@ def _joined(chunks: Iterator[_Chunk], batch_size: int) -> Iterator[_Chunk]:
     """The chunks, small ones put together as long as they have no more rows than a batch."""
     waiting: list[_Chunk] = []
     for chunk in chunks:
+        rows = sum(each.rows for each in waiting)
+        if rows and rows + chunk.rows > batch_size:
+            yield _one(waiting)
+            waiting, rows = [], 0
         waiting.append(chunk)
-        # The next one has as many rows as this, or fewer.
-        if sum(each.rows for each in waiting) + chunk.rows > batch_size:
+        if rows + chunk.rows == batch_size:  # Nobody has to wait for the next one.
             yield _one(waiting)
             waiting = []
     if waiting:
@@ -254,27 +260,22 @@ def _one(chunks: Sequence[_Chunk]) -> _Chunk:
     )
 
 
-def check_row_groups(path: str, file: pq.ParquetFile, columns: Sequence[str]) -> None:
+def check_row_groups(path: str, file: pq.ParquetFile) -> None:
     """Raises InputError where the metadata of a Parquet file promise more than may be unpacked.
 
-    columns: those to be read, a column within another by its path.
+    What they say of a column is not asked for: where that is damaged, Arrow ends the process.
     """
-    metadata, rows = file.metadata, 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        rows += group.num_rows
-        for position in range(group.num_columns):
-            column = group.column(position)
-            if column.path_in_schema in columns and not (
-                0 <= column.total_uncompressed_size <= MAX_COLUMN_BYTES
-            ):
-                raise InputError(
-                    f"{path}: column {column.path_in_schema!r} of row group {number} takes "
-                    f"{column.total_uncompressed_size:,} bytes unpacked, and {MAX_COLUMN_BYTES:,} "
-                    "are the most that is read: write it in smaller row groups"
-                )
+    metadata = file.metadata
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    for number, group in enumerate(groups):
+        if not 0 <= group.total_byte_size <= MAX_ROW_GROUP_BYTES:
+            raise InputError(
+                f"{path}: row group {number} takes {group.total_byte_size:,} bytes unpacked, and "
+                f"{MAX_ROW_GROUP_BYTES:,} are the most that is read: write it in smaller row groups"
+            )
         if group.num_rows < 0:
             raise InputError(f"{path}: row group {number} says that it has {group.num_rows:,} rows")
+    rows = sum(group.num_rows for group in groups)
     if rows != metadata.num_rows:
         raise InputError(
             f"{path}: says that it has {metadata.num_rows:,} rows, and its row groups {rows:,}"
@@ -313,7 +314,7 @@ def _parquet_rows(
             "leave the input as it is while the job runs, then run it again"
         )
     columns = _columns_read(file, segment)
-    check_row_groups(segment.path, file, columns)
+    check_row_groups(segment.path, file)
     rows_at_once = _rows_at_once(file, groups, columns, batch_size)
     row = skipped
     for batch in file.iter_batches(rows_at_once, row_groups=groups, columns=columns):
@@ -323,7 +324,8 @@ def _parquet_rows(
         row += batch.num_rows
         if row >= end:
             return
-    raise InputError(f"{segment.path}: holds fewer rows than its metadata say: fetch it again")
+    if row < end:
+        raise InputError(f"{segment.path}: holds fewer rows than its metadata say: fetch it again")
 
 
 def _columns_read(file: pq.ParquetFile, segment: Segment) -> list[str]:
@@ -343,13 +345,8 @@ def _rows_at_once(
     """
     if all(path in file.schema_arrow.names for path in columns):  # None lies within another.
         return batch_size
-    largest = 1
-    for group in groups:
-        for position in range(file.metadata.num_columns):
-            column = file.metadata.row_group(group).column(position)
-            if column.path_in_schema in columns:
-                largest = max(largest, column.total_uncompressed_size)
-    return min(batch_size, max(1, MAX_COLUMN_BYTES // largest))
+    largest: int = max([1, *(file.metadata.row_group(group).total_byte_size for group in groups)])
+    return min(batch_size, max(1, _VALUES_BYTES // largest))
 
 
 def _parquet_chunk(batch: pa.RecordBatch, row: int, segment: Segment, split: str) -> _Chunk:
@@ -445,11 +442,7 @@ def decode_image(content: bytes) -> np.ndarray:
     except UnidentifiedImageError as error:  # Its text has an address in it.
         raise InputError("is neither PNG nor JPEG") from error
     except Exception as error:  # Pillow raises many kinds for bytes that are no image.
-        raise InputError(f"is no PNG or JPEG that can be read ({_first_line(error)})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"is no PNG or JPEG that can be read ({first_line(error)})") from error
 
 
 def too_many_rejects(rejects: list[Reject], max_rejects: int) -> str:

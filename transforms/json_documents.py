@@ -106,8 +106,8 @@ def is_count(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of JSON is a number."""
-    return _is_a(value, int) or _is_a(value, float)
+    """Whether a value of JSON is a number, if a whole one within what 64 bits hold."""
+    return _is_a(value, float) or (_is_a(value, int) and abs(value) <= MAX_COUNT)
 
 
 def is_name(value: Any) -> bool:

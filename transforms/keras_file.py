@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from transforms.errors import InputError
+from transforms.errors import InputError, first_line
 from transforms.files import read_bytes
 from transforms.json_documents import MAX_JSON_BYTES, parse_json
 
@@ -35,6 +35,7 @@ _KERAS_MODULES = {
     "keras.regularizers",
 }
 _KERAS_PLUMBING = {("keras.src.models.functional", "Functional"), (None, "__keras_tensor__")}
+_SHOWN_CHARACTERS = 100
 _CODE_CLASSES = {"Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer", "function"}
 
 # Where Keras keeps the weights of a layer: by its class in snake case, counted from the second on.
@@ -51,6 +52,7 @@ _UNREADABLE = (
     KeyError,
     MemoryError,
     OSError,
+    OverflowError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -110,9 +112,10 @@ def _check_is_harmless(name: str, path: str, content: bytes) -> None:
         ) from error
     suspect = sorted(extra) or sorted(_foreign(config))
     if suspect:
+        what = suspect[0][:_SHOWN_CHARACTERS]
         raise InputError(
-            f"--model={name}: {path} holds {suspect[0]}, which may run code: save a model that is "
-            "made of Keras's own layers alone"
+            f"--model={name}: {path} holds {what}, which may run code: save a model that is made "
+            "of Keras's own layers alone"
         )
 
 
@@ -140,8 +143,19 @@ def _check_weights(content: bytes) -> None:
         if isinstance(stored, h5py.Dataset) and stored.nbytes > len(content):
             raise ValueError(f"weights {name} that are said to take {stored.nbytes:,} bytes")
 
-    with h5py.File(io.BytesIO(content)) as file:
+    with _hdf5(content) as file:
         file.visititems(check)
+
+
+def _hdf5(content: bytes) -> Any:
+    """An HDF5 file in memory, open for reading; raises OSError or ValueError where it is none.
+
+    Not of a BytesIO: HDF5 closes what is left of a file that could not be opened when the process
+    ends, and would call Python for it, which is gone by then (a segmentation fault).
+    """
+    import h5py
+
+    return h5py.File(h5py.h5f.open_file_image(content))
 
 
 def _foreign(config: Any) -> Iterator[str]:
@@ -153,21 +167,19 @@ def _foreign(config: Any) -> Iterator[str]:
         if "class_name" in config:
             module, name = config.get("module"), config["class_name"]
             is_own = (
-                module in _KERAS_MODULES
+                isinstance(module, str)
+                and isinstance(name, str)
+                and module in _KERAS_MODULES
                 and not config.get("registered_name")
                 # Keras joins module and name, so a dot would lead out of the module.
-                and str(name).isidentifier()
-                and not str(name).startswith("__")
+                and name.isidentifier()
+                and not name.startswith("__")
             )
-            if (module, name) not in _KERAS_PLUMBING and (not is_own or name in _CODE_CLASSES):
+            is_plumbing = any((module, name) == known for known in _KERAS_PLUMBING)
+            if not is_plumbing and (not is_own or name in _CODE_CLASSES):
                 yield f"{module}.{name}"
         for part in config.values():
             yield from _foreign(part)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says."""
-    return str(error).strip().partition("\n")[0]
 
 
 def read_layers(content: bytes) -> list[Layer]:
@@ -175,8 +187,6 @@ def read_layers(content: bytes) -> list[Layer]:
 
     Raises UnknownNetworkError for any other network, or where a weight is missing.
     """
-    import h5py
-
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             network = parse_json(archive.read(_CONFIG))
@@ -184,7 +194,7 @@ def read_layers(content: bytes) -> list[Layer]:
         if network["class_name"] != "Sequential":
             raise UnknownNetworkError(f"a {network['class_name']} network")
         _check_weights(weights)
-        with h5py.File(io.BytesIO(weights)) as file:
+        with _hdf5(weights) as file:
             return list(_layers(network["config"]["layers"], file))
     except (*_UNREADABLE, AttributeError) as error:
         raise UnknownNetworkError(f"what cannot be read ({first_line(error)})") from error

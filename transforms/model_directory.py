@@ -5,7 +5,7 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from transforms.errors import InputError
+from transforms.errors import InputError, first_line
 from transforms.files import exists, join_path, read_bytes
 from transforms.json_documents import check_shape, is_count, read_json
 from transforms.keras_file import MAX_NETWORK_BYTES
@@ -81,7 +81,7 @@ def _model_directory(name: str, folder: str) -> Model:
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(
             f"--model={name}: its {CARD_FILE} is not what train writes ({type(error).__name__}: "
-            f"{error}): train it again"
+            f"{first_line(error)}): train it again"
         ) from error
     paths = {file: join_path(folder, file) for file in stated}
     for file, expected in stated.items():

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from tokenize import TokenError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,8 +35,8 @@ def npy_header(head: bytes) -> NpyHeader:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of headers by Python 2, and of odd literals.
             shape, fortran, dtype = _READERS[version](file)
-    # Python parses the header, and raises the last two where it is nested deep.
-    except (TypeError, RecursionError, MemoryError) as error:
+    # Python parses the header: what is cut off or nested deep is no ValueError.
+    except (TypeError, TokenError, SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f"no header ({error})") from error
     if any(type(side) is not int or side < 0 for side in shape):
         raise ValueError(f"an array of shape {shape}")

@@ -12,6 +12,8 @@ from transforms.json_documents import check_shape, is_number
 # How much of a dimension's values may lie beyond the range, at each end; the best is measured.
 _CLIPPED_PERCENT = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
 _MAX_BITS = 8
+_LARGEST = 1e30
+"""Of a scale or an offset, far from what float32 holds; no smaller than one by it is a scale."""
 
 QUANTIZATION = {
     "bits": lambda bits: is_number(bits) and bits in range(1, _MAX_BITS + 1),
@@ -59,8 +61,8 @@ class Quantization:
         scale, offset = (tuple(map(float, value[name])) for name in ("scale", "offset"))
         if len(scale) != len(offset):
             raise ValueError(f"{len(scale)} scales for {len(offset)} offsets")
-        stored = np.asarray([scale, offset], np.float32)
-        if not (stored.size and np.isfinite(stored).all() and stored[0].min() > 0):
+        numbers = np.array([scale, offset])
+        if not (numbers.size and (abs(numbers) <= _LARGEST).all() and min(scale) >= 1 / _LARGEST):
             raise ValueError("a scale or an offset is no number that can be used")
         return cls(int(value["bits"]), scale, offset)
 

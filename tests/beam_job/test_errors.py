@@ -8,6 +8,8 @@ import ast
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -24,9 +26,10 @@ from beam_job.publishing import Attempt
 from beam_job.reconstruct_pipeline import _check_files, _Plan
 from beam_job.run_directory import complete_run
 from tests.conftest import RUNNER, compress, tree
-from tests.error_catalogue import CATALOGUE, ELSEWHERE, PASSED_ON, Case
+from tests.error_catalogue import CATALOGUE, ELSEWHERE, EMPTY_KERAS, PASSED_ON, Case
 from tests.error_inputs import IDX, parquet, pictures, staged
 from tests.files_of import ROOT
+from tests.keras_files import zipped
 from transforms.engines import choice
 from transforms.errors import InputError, RunError
 from transforms.images import ImageBatch, ShardKey
@@ -128,6 +131,16 @@ def test_image_ids_of_two_shards_that_overlap_are_told_at_the_end(tmp_path, capf
     assert compress(*flags) == 2
     assert "image_id 0 is in two places" in last_line(capfd)
     assert [path.name[:12] for path in (tmp_path / "out").iterdir()] == ["_incomplete-"]
+
+
+@pytest.mark.long
+def test_weights_that_are_no_hdf5_leave_nothing_that_ends_the_process_badly(tmp_path):
+    (tmp_path / "f").write_bytes(IDX)
+    (tmp_path / "m.keras").write_bytes(zipped(EMPTY_KERAS))
+    flags = ["--input=f", "--model=m.keras", "--output=out", "--data_dir=data"]
+    command = [sys.executable, "-m", "beam_job", "compress", *flags, f"--runner={RUNNER}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
 
 
 def test_debug_shows_the_traceback(tmp_path, capfd):

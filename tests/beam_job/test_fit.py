@@ -22,6 +22,7 @@ from beam_job.fit import (
 from beam_job.optimizer import build_optimizer
 from beam_job.sample import sample_splits
 from transforms.autoencoder import build_decoder, build_encoder, import_keras
+from transforms.errors import InputError
 
 SETTINGS = Settings(
     epochs=4,
@@ -358,3 +359,18 @@ def test_a_step_of_a_kernel_is_orthogonal_and_of_a_bias_is_adams():
     # Adam's first step is its rate, whatever the gradient: 0.3 of 1.0 / 100, where warming starts.
     for step, gradient in zip(steps[2:], gradients[2:], strict=True):
         np.testing.assert_allclose(step, -0.003 * np.sign(gradient), rtol=1e-3)
+
+
+def test_a_checkpoint_of_packed_parts_is_refused(interrupted):
+    content = io.BytesIO()
+    with np.load(io.BytesIO(interrupted[0])) as arrays:
+        np.savez_compressed(content, **arrays)
+    with pytest.raises(ValueError, match="packed"):
+        read_checkpoint(content.getvalue())
+
+
+def test_weights_of_other_shapes_are_told(images, interrupted):
+    progress = progress_of(interrupted[0])
+    progress.weights[0] = progress.weights[0][:1]
+    with pytest.raises(InputError, match="weights of other shapes"):
+        run(images, progress=progress)

@@ -273,6 +273,19 @@ def test_an_old_run_is_whole_until_the_new_one_is(images, tmp_path, monkeypatch)
     assert run(["verify", f"--input={output}", "--quiet"]) == 0
 
 
+def test_what_was_half_published_is_in_nobodys_way(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a").touch()
+    with pytest.raises(InputError, match="files that are no reconstruction"):
+        publishing.check_output(str(tmp_path), "seal", "reconstruction", overwrite=True)
+    (tmp_path / "_incomplete-1").mkdir()
+    (tmp_path / "_incomplete-1/b").touch()
+    publishing.check_output(str(tmp_path), "seal", "reconstruction", overwrite=False)
+    (tmp_path / "seal").touch()
+    with pytest.raises(InputError, match="a complete reconstruction already"):
+        publishing.check_output(str(tmp_path), "seal", "reconstruction", overwrite=False)
+
+
 def attempt_with(output: Path, content: bytes) -> tuple[publishing.Attempt, dict[str, Any]]:
     attempt = publishing.begin(str(output), "--output")
     return attempt, {"a/b": write_bytes(f"{attempt.folder}/a/b", content)}

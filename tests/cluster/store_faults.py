@@ -245,11 +245,13 @@ class Campaign:
             return self._difference(case, final)
         if ended.status == 0:
             return f"ended well without {seal}"
-        for name in left:
-            # A command without --resume is told to: nobody can know that who began is gone.
-            if name.endswith("/publishing") and case.command not in RESUMED:
-                case.store.remove(f"{folder}/{name.rpartition('/')[0]}")
-        again = argv if case.command not in RESUMED else [*argv, "--resume"]
+        if case.command in RESUMED:
+            again = [*argv, "--resume"]
+        else:
+            again = [*argv, "--overwrite"]
+            # As a command that may not take it over says: nobody can know that who began is gone.
+            for claim in [name for name in left if name.endswith("/publishing")]:
+                case.store.delete(f"{folder}/{claim}")
         ended = run_command(again, case.store.env, self._logs / f"{case.folder}-again")
         if (ended.status, ended.said) != (0, ""):
             return f"could not be gone on with: {ended}"
@@ -349,13 +351,16 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", type=int, default=(), help="numbers of cases")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Takes the stores down.
-    outcomes = []
-    for outcome in campaign(given.seed, given.times, given.at_once, only=given.only):
-        outcomes.append(outcome)
-        print(_line(outcome), flush=True)
-    print(table(outcomes))
-    failed = Counter(outcome.problem is not None for outcome in outcomes)
-    print(f"{failed[False]} passed, {failed[True]} failed")
+    outcomes: list[Outcome] = []
+    failed = Counter[bool]()
+    try:
+        for outcome in campaign(given.seed, given.times, given.at_once, only=given.only):
+            outcomes.append(outcome)
+            failed[outcome.problem is not None] += 1
+            print(_line(outcome), flush=True)
+    finally:  # What an interrupted campaign has shown counts too.
+        print(table(outcomes))
+        print(f"{failed[False]} passed, {failed[True]} failed")
     return 1 if failed[True] else 0
 
 

@@ -62,10 +62,13 @@ class Store(NamedTuple):
     def remove(self, folder: str) -> None:
         """Removes what there is below a folder."""
         for name in self.names(folder):
-            if self.scheme == "s3":
-                self.client.delete_object(Bucket=BUCKET, Key=f"{folder}/{name}")
-            else:
-                self.client.bucket(BUCKET).blob(f"{folder}/{name}").delete()
+            self.delete(f"{folder}/{name}")
+
+    def delete(self, name: str) -> None:
+        if self.scheme == "s3":
+            self.client.delete_object(Bucket=BUCKET, Key=name)
+        else:
+            self.client.bucket(BUCKET).blob(name).delete()
 
     def at(self, address: str) -> dict[str, str]:
         """What a process needs to use it by another address."""

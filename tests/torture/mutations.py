@@ -7,8 +7,9 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 Mutate = Callable[[Random, Sequence[bytes]], bytes]
 """Makes an input from a random source and some valid inputs."""
@@ -31,6 +32,21 @@ def mutated_bytes(random: Random, seeds: Sequence[bytes]) -> bytes:
     for _ in range(random.choice((1, 1, 1, 2, 4, 8))):
         random.choice(_ALTERATIONS)(random, content, seeds)
     return bytes(content)
+
+
+class Reader(NamedTuple):
+    """A reader under test.
+
+    seeds: valid inputs. read: is given an input and an empty folder of its own; it may raise
+    JobError alone. share: of a campaign's inputs, beside the other readers'. contained: the job has
+    it in a process of its own too, and bears its end.
+    """
+
+    seeds: Callable[[], list[bytes]]
+    read: Callable[[bytes, Path], object]
+    mutate: Mutate = mutated_bytes
+    share: float = 1.0
+    contained: bool = False
 
 
 def _flip(random: Random, content: bytearray, _: Sequence[bytes]) -> None:
@@ -91,7 +107,12 @@ def mutated_json(random: Random, seeds: Sequence[bytes]) -> bytes:
         return mutated_bytes(random, seeds)
     if random.random() < 0.01:
         return random.choice(_DEEP)
-    document = json.loads(random.choice(seeds))
+    try:
+        document = json.loads(random.choice(seeds))
+    except (ValueError, RecursionError):  # It was altered before.
+        return mutated_bytes(random, seeds)
+    if not isinstance(document, (dict, list)):
+        return mutated_bytes(random, seeds)
     for _ in range(random.choice((1, 1, 2, 3))):
         places = list(_places(document))
         if not places:
@@ -120,7 +141,7 @@ def _alter(random: Random, holder: Any, key: Any, places: Sequence[tuple[Any, An
         other, its = random.choice(places)
         if isinstance(other, list) or its in other:
             holder[key] = json.loads(json.dumps(other[its] if _has(other, its) else None))
-    elif action == 3 and isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif action == 3 and type(value) in (int, float) and abs(value) < 2**70:
         holder[key] = random.choice((value + 1, value - 1, -value, value * 10**9, float(value)))
     else:
         holder[key] = json.loads(json.dumps(random.choice(_VALUES)))
@@ -130,12 +151,16 @@ def _has(holder: Any, key: Any) -> bool:
     return key < len(holder) if isinstance(holder, list) else key in holder
 
 
+_MORE = [b"", b"", b"", b"x", *(gzip.compress(bytes(size), 1, mtime=0) for size in (1, 1 << 24))]
+"""What may follow a gzip: a gzip goes on with the next."""
+
+
 def mutated_gzip(random: Random, seeds: Sequence[bytes]) -> bytes:
     """A gzip of what was altered, or altered itself. seeds: of gzips."""
     if random.random() < 0.4:
         return mutated_bytes(random, seeds)
     plain = mutated_bytes(random, [gzip.decompress(seed) for seed in seeds])
-    packed = gzip.compress(plain + bytes(random.choice((0, 0, 0, 1, 1 << 22))), 1, mtime=0)
+    packed = gzip.compress(plain, 1, mtime=0) + random.choice(_MORE)
     return packed * random.choice((1, 1, 1, 2))
 
 
@@ -157,7 +182,7 @@ def mutated_zip(inner: dict[str, Mutate]) -> Mutate:
                     (name, alter(random, [content])),
                     (name, alter(random, [content])),
                     (random.choice(("../x", "/x", "a\\b", "c:x", "", name.upper())), content),
-                    (name, bytes(random.choice((0, 1 << 22)))),
+                    (name, bytes(random.choice((0, 1, 1 << 16)))),
                     (parts[random.randrange(len(parts))][0], content),
                 )
             )
@@ -180,6 +205,10 @@ def zipped(random: Random, parts: Sequence[tuple[str, bytes]]) -> bytes:
         place = packed.rfind(b"PK\x01\x02") + 24
         packed[place : place + 4] = struct.pack("<I", random.choice(_LARGE[:3] + _WHOLE))
     return bytes(packed)
+
+
+_BOMBS = [zlib.compress(bytes(size)) for size in (10, 1 << 16, 1 << 24)]
+"""What a chunk of text or a profile may unpack to."""
 
 
 def mutated_png(random: Random, seeds: Sequence[bytes]) -> bytes:
@@ -216,7 +245,7 @@ def mutated_png(random: Random, seeds: Sequence[bytes]) -> bytes:
                     b"gAMA",
                 )
             )
-            bomb = zlib.compress(bytes(random.choice((10, 1 << 16, 1 << 22))))
+            bomb = random.choice(_BOMBS)
             chunks.insert(place, (kind, random.choice((b"a\0\0" + bomb, bomb, part, b""))))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part))

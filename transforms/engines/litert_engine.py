@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from transforms.engines.network import Compute, Network, usable_cores
-from transforms.errors import InputError
-from transforms.keras_file import first_line
+from transforms.errors import InputError, first_line
 from transforms.quiet import stderr_held_back
 
 
