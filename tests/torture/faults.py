@@ -426,16 +426,13 @@ def altered_input(place: Workplace, rng: random.Random) -> Story:
         alter(images, rng)
     ended = running.ended()
     left = running.left_processes()
-    altered = images.read_bytes()
-    if ended.status == 0 and differences(
-        content_of(place.work / COMMANDS[name].output), expected.content
-    ):
-        place.keep("was", [])  # Complete, then, of what the file had become.
+    found = content_of(place.work / COMMANDS[name].output)
+    if ended.status == 0 and differences(found, expected.content):
+        altered = images.read_bytes()
         place.clear()
-        images.write_bytes(altered)
+        images.write_bytes(altered)  # Complete, then, of what the file had become.
         place.run(COMMANDS[name].argv)
         whole = content_of(place.work / COMMANDS[name].output)
-        found = content_of(place.work.parent / "failed-was" / COMMANDS[name].output)
         return Story("complete", [*left, *differences(found, whole)])
     images.write_bytes(content)
     story = outcome(place, name, ended, naming=["images.npy"])
@@ -519,7 +516,14 @@ def campaign(
     stories: dict[str, list[Story]] = {name: [] for name in names}
     for number in range(times):
         for name in names:
-            story = FAULTS[name](place, random.Random(f"{seed} {name} {number}"))
+            try:
+                story = FAULTS[name](place, random.Random(f"{seed} {name} {number}"))
+            except (
+                RunError,
+                RuntimeError,
+                OSError,
+            ) as error:  # Of a fault that could not be made as it should.
+                story = Story("none", [f"{type(error).__name__}: {error}"])
             stories[name].append(story)
             print(f"{name}, {number + 1} of {times}: {story.end}", flush=True)
             if story.problems:
@@ -531,7 +535,7 @@ def campaign(
 
 def report(stories: dict[str, list[Story]]) -> str:
     """The closing table."""
-    ends = ("complete", "failed", "refused")
+    ends = ("complete", "failed", "refused", "none")
     rows: list[Sequence[object]] = [("fault", "times", *ends, "wrong")]
     for name, told_of in stories.items():
         counts = [sum(story.end == end for story in told_of) for end in ends]

@@ -77,12 +77,13 @@ _ORDER = tuple(
 class Moment(NamedTuple):
     """When a kill comes: `after` seconds, from the start or from when `files` files are there.
 
-    of: below the output, what files are counted.
+    of: below the output, what files are counted. gone: a file of the older run that goes first.
     """
 
     after: float
     files: int = 0
     of: str = ""
+    gone: str = ""
 
 
 class Before(NamedTuple):
@@ -114,6 +115,8 @@ def moment_of(rng: random.Random, victim: Victim, seconds: float) -> Moment:
         return Moment(rng.uniform(0, 0.3 * seconds), 1, of)
     if kind < 0.85:
         return Moment(rng.uniform(0, 0.05), 1, f"{ATTEMPT_PREFIX}*/{PUBLISHING}")
+    if victim.older:
+        return Moment(rng.uniform(0, 0.02), gone=COMMANDS[victim.command].seal)
     of = "images/*/*" if victim.command in ("stage", "reconstruct") else "latents/*/*"
     if victim.command in ("train", "evaluate"):
         of = "*.*"
@@ -126,7 +129,9 @@ def kill(running: Running, moment: Moment, folder: Path, rng: random.Random, vic
         running.wait_until(lambda: bool(running.worker_processes()))
     if moment.files:
         running.wait_until(lambda: _count(folder, moment) >= moment.files)
-    start = running.seconds if moment.files or victim.worker else 0.0
+    if moment.gone:
+        running.wait_until(lambda: not (folder / moment.gone).exists())
+    start = running.seconds if moment.files or moment.gone or victim.worker else 0.0
     running.wait_until(lambda: running.seconds >= start + moment.after)
     if not running.is_at_work():
         return ""
