@@ -18,7 +18,7 @@ _RAISED_BELOW = (
     ("google.auth.exceptions", "GoogleAuthError"),
     ("google.cloud.storage.exceptions", "InvalidResponse"),
 )
-_FAILED = 500
+_GONE, _FAILED = 404, 500
 _MAY_PASS = (408, 429)
 """Statuses of HTTP below _FAILED that say nothing against the request."""
 
@@ -32,6 +32,10 @@ _WAYS_OUT = {
 
 class FileSystemError(OSError):
     """What a file system said of a path, which the message names."""
+
+
+class FileGoneError(FileSystemError):
+    """A store hasn't got a file."""
 
 
 _ENOUGH = (JobError, FileSystemError, FileNotFoundError, TypeError, ValueError)
@@ -86,7 +90,8 @@ def _as_ours(path: str, error: Exception) -> Exception | None:
         return FileSystemError(f"{path}: {cause}") if of_beam else None
     status = _status(cause)
     if status is not None and status < _FAILED and status not in _MAY_PASS:
-        return FileSystemError(f"{path}: {_text(cause)}")
+        kind = FileGoneError if status == _GONE else FileSystemError
+        return kind(f"{path}: {_text(cause)}")
     return StoreFailedError(
         f"{path}: its store failed, or could not be reached ({_text(cause)}): run it again when "
         "the store answers"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from transforms.errors import RunError
-from transforms.file_errors import FileSystemError, told_of, told_unless
+from transforms.file_errors import FileGoneError, FileSystemError, told_of, told_unless
 from transforms.store_clients import is_store_path, put, set_up_store_clients
 
 if TYPE_CHECKING:
@@ -260,8 +260,11 @@ def _rename_all(moves: Sequence[tuple[str, str]]) -> None:
 def remove_all(paths: Sequence[str]) -> None:
     """Removes files that are there, on one file system; those of a store all at once."""
     if paths and not is_local(paths[0]):
-        with told_of(paths[0]):
-            _beam_file_systems().delete(list(paths))
+        try:
+            with told_of(paths[0]):
+                _beam_file_systems().delete(list(paths))
+        except FileGoneError:  # Somebody else removes them too; Beam's of GCS bears it not always.
+            remove_all([path for path in paths if exists(path)])
         return
     for path in paths:
         remove(path)

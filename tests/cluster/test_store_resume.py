@@ -66,7 +66,7 @@ def killed(store: Store, argv: list[str], is_time: Callable[[], bool]) -> None:
     with faulty(store.address, plan) as address:
         process = start_command(*argv, environment=store.at(address))
         try:
-            deadline = monotonic() + 120
+            deadline = monotonic() + 400
             while not is_time():
                 assert process.poll() is None, process.communicate()
                 assert monotonic() < deadline
