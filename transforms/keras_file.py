@@ -143,8 +143,19 @@ def _check_weights(content: bytes) -> None:
         if isinstance(stored, h5py.Dataset) and stored.nbytes > len(content):
             raise ValueError(f"weights {name} that are said to take {stored.nbytes:,} bytes")
 
-    with h5py.File(io.BytesIO(content)) as file:
+    with _hdf5(content) as file:
         file.visititems(check)
+
+
+def _hdf5(content: bytes) -> Any:
+    """An HDF5 file in memory, open for reading; raises OSError or ValueError where it is none.
+
+    Not of a BytesIO: HDF5 closes what is left of a file that could not be opened when the process
+    ends, and would call Python for it, which is gone by then (a segmentation fault).
+    """
+    import h5py
+
+    return h5py.File(h5py.h5f.open_file_image(content))
 
 
 def _foreign(config: Any) -> Iterator[str]:
@@ -176,8 +187,6 @@ def read_layers(content: bytes) -> list[Layer]:
 
     Raises UnknownNetworkError for any other network, or where a weight is missing.
     """
-    import h5py
-
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             network = parse_json(archive.read(_CONFIG))
@@ -185,7 +194,7 @@ def read_layers(content: bytes) -> list[Layer]:
         if network["class_name"] != "Sequential":
             raise UnknownNetworkError(f"a {network['class_name']} network")
         _check_weights(weights)
-        with h5py.File(io.BytesIO(weights)) as file:
+        with _hdf5(weights) as file:
             return list(_layers(network["config"]["layers"], file))
     except (*_UNREADABLE, AttributeError) as error:
         raise UnknownNetworkError(f"what cannot be read ({first_line(error)})") from error
