@@ -40,7 +40,7 @@ from transforms.images import (
     Segment,
     check_row_groups,
 )
-from transforms.json_documents import MAX_COUNT, is_name, parse_json
+from transforms.json_documents import MAX_COUNT, parse_json
 from transforms.npy_header import MAX_NPY_HEADER_BYTES, NpyHeader, npy_header
 from transforms.object_stores import StoreError, check_store
 from transforms.printable import is_unicode
@@ -500,8 +500,6 @@ def _numbered(facts: Sequence[_Facts]) -> list[ImageFile]:
     files, following = [], Counter[str]()
     for fact in facts:
         split = split_name(fact.path)
-        if not is_name(split):
-            raise InputError(f"{fact.path}: names a split {split!r}, which no folder may be called")
         segment = fact.segment
         if not fact.has_image_ids:
             segment = segment._replace(first_image_id=following[split])
@@ -512,8 +510,9 @@ def _numbered(facts: Sequence[_Facts]) -> list[ImageFile]:
             )
         following[split] = segment.first_image_id + segment.rows
         if following[split] > MAX_COUNT:
+            first = segment.first_image_id
             raise InputError(
-                f"{fact.path}: begins with image_id {segment.first_image_id}: too large"
+                f"{fact.path}: begins with image_id {first}, which is too large: count from 0"
             )
         files.append(ImageFile(split, segment))
     return files

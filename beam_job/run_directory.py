@@ -12,7 +12,7 @@ from transforms import json_documents
 from transforms.errors import InputError, first_line
 from transforms.files import exists, list_files
 from transforms.images import ShardKey
-from transforms.json_documents import check_shape, is_count, is_name, is_path_below
+from transforms.json_documents import check_shape, is_count, is_path_below
 from transforms.latents import LATENTS_FOLDER
 from transforms.quantize import Quantization
 from transforms.shard_files import SHARD_FILE, ShardFile
@@ -154,9 +154,6 @@ def _check_manifest(run: CompleteRun) -> None:
     """Raises ValueError unless all is there that will be asked of a manifest."""
     manifest = run.manifest
     check_shape(manifest, _MANIFEST)
-    for split in manifest["dataset"]["splits"]:
-        if not is_name(split):
-            raise ValueError(f"a split is called {split!r}")
     quantization, size = run.quantization, manifest["model"]["latent_size"]
     if quantization is not None and len(quantization.scale) != size:
         raise ValueError(f"{len(quantization.scale)} scales for {size} values a latent")

@@ -274,11 +274,15 @@ def check_row_groups(path: str, file: pq.ParquetFile) -> None:
                 f"{MAX_ROW_GROUP_BYTES:,} are the most that is read: write it in smaller row groups"
             )
         if group.num_rows < 0:
-            raise InputError(f"{path}: row group {number} says that it has {group.num_rows:,} rows")
+            raise InputError(
+                f"{path}: row group {number} says that it has {group.num_rows:,} rows: fetch it "
+                "again"
+            )
     rows = sum(group.num_rows for group in groups)
     if rows != metadata.num_rows:
         raise InputError(
-            f"{path}: says that it has {metadata.num_rows:,} rows, and its row groups {rows:,}"
+            f"{path}: says that it has {metadata.num_rows:,} rows, and its row groups {rows:,}: "
+            "fetch it again"
         )
 
 

@@ -35,7 +35,7 @@ _KERAS_MODULES = {
     "keras.regularizers",
 }
 _KERAS_PLUMBING = {("keras.src.models.functional", "Functional"), (None, "__keras_tensor__")}
-_SHOWN_CHARACTERS = 100
+_SHOWN_CHARACTERS = 300
 _CODE_CLASSES = {"Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer", "function"}
 
 # Where Keras keeps the weights of a layer: by its class in snake case, counted from the second on.
@@ -64,7 +64,10 @@ _UNREADABLE = (
 
 
 class UnknownNetworkError(Exception):
-    """A network is made of more than what can be read here; the text says of what."""
+    """A network is made of more than what can be read here; the text says of what, in a line."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text[:_SHOWN_CHARACTERS])
 
 
 class Layer(NamedTuple):

@@ -79,5 +79,7 @@ def test_an_input_that_went_away_is_told(tmp_path):
     updated = last_updated([str(tmp_path / "f")])
     check_unchanged(updated)
     (tmp_path / "f").unlink()
-    with pytest.raises(InputError, match=f"an input went away while the job read it .*{tmp_path}/f"):
+    with pytest.raises(
+        InputError, match=f"an input went away while the job read it .*{tmp_path}/f"
+    ):
         check_unchanged(updated)

@@ -1,5 +1,6 @@
 """Reading latents back, decoding them, and the files of images."""
 
+import io
 import json
 from hashlib import sha256
 from pathlib import Path
@@ -131,6 +132,18 @@ def test_an_altered_file_is_refused_by_name(tmp_path):
     Path(shard.path).write_bytes(content)
     with pytest.raises(InputError, match=f"{shard.path} is not the file that the manifest names"):
         next(read_latents(shard, None, 4))
+
+
+def test_a_file_with_other_columns_is_told(tmp_path):
+    content = io.BytesIO()
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(range(8), pa.int8()), 4)
+    table = pa.table({"image_id": [0, 1], "latent": lists})
+    described = json.dumps({"model": MODEL}).encode()
+    pq.write_table(table.replace_schema_metadata({"emnist_latents": described}), content)
+    path = tmp_path / "part.parquet"
+    path.write_bytes(content.getvalue())
+    with pytest.raises(InputError, match=r"is not what compress writes \(its latents are .*int8"):
+        latent_columns(str(path), sha256(content.getvalue()).hexdigest(), MODEL)
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path):

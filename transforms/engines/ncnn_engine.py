@@ -6,6 +6,7 @@ the machine that it is on. An image's result doesn't depend on how many are comp
 on how many threads there are.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -231,7 +232,7 @@ def _transposed_convolution(place: _Place) -> _Operation:
 
 
 def _dense(place: _Place) -> _Operation:
-    units, size = place.layer.config["units"], int(np.prod(place.shape))
+    units, size = place.layer.config["units"], int(math.prod(place.shape))
     kernel, bias = _kernel_and_bias(place, (size, units), units)
     if place.before.kind == "Flatten":  # Keras flattens channels last, ncnn channels first.
         by_pixel = kernel.reshape(*place.shape, units)
@@ -248,7 +249,7 @@ def _dense(place: _Place) -> _Operation:
 def _pixels_by_channel(reshape: Layer, units: int) -> np.ndarray:
     """Where the values that are reshaped to an image lie, channel by channel."""
     target = reshape.config["target_shape"]
-    if len(target) != 3 or np.prod(target) != units:  # noqa: PLR2004  # Rows, columns, channels.
+    if len(target) != 3 or math.prod(target) != units:  # noqa: PLR2004  # Rows, columns, channels.
         raise UnknownNetworkError(f"a layer Reshape to {target}")
     positions: np.ndarray = np.arange(units).reshape(target).transpose(2, 0, 1).ravel()
     return positions
