@@ -78,21 +78,7 @@ def run(argv: list[str]) -> int:
     if debug:
         tell(*"".join(traceback.format_exception(caught)).rstrip().split("\n"))
     tell(f"error: {line}")
-    _let_go(caught)
     return status
-
-
-def _let_go(error: BaseException | None) -> None:
-    """Lets go of what the code that failed had in hand.
-
-    HDF5 files that could not be opened are among it: HDF5 closes what is left of them when the
-    process ends, and calls Python for that, which is gone by then.
-    """
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:  # One may be raised from itself.
-        seen.append(error)
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
 
 
 def _run(argv: list[str]) -> int:

@@ -12,7 +12,6 @@ removes what was there when it began, and of two that work at once one is told.
 import fcntl
 import os
 import random
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from beam_job.lines import tell
 from transforms.errors import FilledError, InputError, RunError
 from transforms.file_errors import is_file_system_error
 from transforms.files import (
@@ -271,7 +271,7 @@ def _alone(attempt: Attempt) -> Iterator[None]:
             break
         remove(claim)
         if number == _TOLD_AT:
-            print(f"note: waiting for who publishes by {others[0]}", file=sys.stderr)
+            tell(f"note: waiting for who publishes by {others[0]}")
         time.sleep(random.uniform(0.5, 1) * min(_LONGEST_PAUSE, 0.05 * 2**number))  # noqa: S311
     else:
         raise RunError(

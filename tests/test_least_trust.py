@@ -259,7 +259,9 @@ def _executing_call(node: ast.Call) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_executed_that_lies_in_data(path: Path):
-    assert list(executing(ast.parse(path.read_text()))) == []
+    found = list(executing(ast.parse(path.read_text())))
+    # Beam's worker processes: this Python, started with nothing but numbers.
+    assert found == (["subprocess"] if path.name == "worker_process.py" else [])
 
 
 @pytest.mark.parametrize(

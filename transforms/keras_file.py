@@ -135,8 +135,7 @@ def _check_weights(content: bytes) -> None:
     """Raises ValueError unless all weights lie in the file, as many as it says.
 
     HDF5 can refer to other files on this machine, which are none of the model's, and can name a
-    shape that takes all memory of it without a byte of data. (A link to a file leads nowhere: the
-    file that is open here is in memory.)
+    shape that takes all memory of it without a byte of data.
     """
     import h5py
 
@@ -146,8 +145,24 @@ def _check_weights(content: bytes) -> None:
         if isinstance(stored, h5py.Dataset) and stored.nbytes > len(content):
             raise ValueError(f"weights {name} that are said to take {stored.nbytes:,} bytes")
 
-    with h5py.File(io.BytesIO(content)) as file:
+    def linked(name: str, link: Any) -> str | None:
+        return name if isinstance(link, h5py.ExternalLink) else None
+
+    with _hdf5(content) as file:
+        if name := file.visititems_links(linked):
+            raise ValueError(f"weights that lie in another file: {name}")
         file.visititems(check)
+
+
+def _hdf5(content: bytes) -> Any:
+    """An HDF5 file in memory, open for reading; raises OSError or ValueError where it is none.
+
+    Not of a BytesIO: HDF5 closes what is left of a file that could not be opened when the process
+    ends, and would call Python for it, which is gone by then (a segmentation fault).
+    """
+    import h5py
+
+    return h5py.File(h5py.h5f.open_file_image(content))
 
 
 def _foreign(config: Any) -> Iterator[str]:
@@ -179,8 +194,6 @@ def read_layers(content: bytes) -> list[Layer]:
 
     Raises UnknownNetworkError for any other network, or where a weight is missing.
     """
-    import h5py
-
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             network = parse_json(archive.read(_CONFIG))
@@ -188,7 +201,7 @@ def read_layers(content: bytes) -> list[Layer]:
         if network["class_name"] != "Sequential":
             raise UnknownNetworkError(f"a {network['class_name']} network")
         _check_weights(weights)
-        with h5py.File(io.BytesIO(weights)) as file:
+        with _hdf5(weights) as file:
             return list(_layers(network["config"]["layers"], file))
     except (*_UNREADABLE, AttributeError) as error:
         raise UnknownNetworkError(f"what cannot be read ({first_line(error)})") from error

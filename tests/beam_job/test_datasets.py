@@ -2,7 +2,16 @@ from itertools import chain
 
 import pytest
 
-from beam_job.datasets import CHARACTERS, PUBLISHED_ROWS, Dataset, ImageFile, cut_shards
+from beam_job.datasets import (
+    CHARACTERS,
+    PUBLISHED_ROWS,
+    Dataset,
+    ImageFile,
+    check_unchanged,
+    cut_shards,
+)
+from transforms.errors import InputError
+from transforms.files import last_updated
 from transforms.images import Segment
 
 
@@ -63,3 +72,14 @@ def test_shards_of_any_size_hold_each_row_once(shard_size: int):
     expected = [(str(number), row) for number, of in enumerate(lengths) for row in range(of)]
     assert list(chain(*rows)) == expected
     assert all(sum(s.rows for s in shard.segments) == shard.key.rows for shard in shards)
+
+
+def test_an_input_that_went_away_is_told(tmp_path):
+    (tmp_path / "f").touch()
+    updated = last_updated([str(tmp_path / "f")])
+    check_unchanged(updated)
+    (tmp_path / "f").unlink()
+    with pytest.raises(
+        InputError, match=f"an input went away while the job read it .*{tmp_path}/f"
+    ):
+        check_unchanged(updated)

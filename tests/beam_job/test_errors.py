@@ -191,7 +191,7 @@ def test_a_sample_of_other_images_is_told():
 def test_images_that_did_not_come_back_are_told(work):
     attempt = Attempt(str(work / "out/_incomplete-1"), str(work / "out"))
     compressed = complete_run(str(work / "run"))
-    plan = _Plan(attempt, compressed, find_model(None), (), None, overwrite=False)
+    plan = _Plan(attempt, compressed, find_model(None), (), None, {}, overwrite=False)
     said = "6 latents in 1 files, 0 images written in 0, 0 measured: these must agree"
     with pytest.raises(RunError, match=said):
         _check_files(plan, [], {})

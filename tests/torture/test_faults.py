@@ -33,8 +33,8 @@ def test_a_fault_loses_nothing(name, place, monkeypatch):
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupt_loses_nothing(kind, place, monkeypatch):
     monkeypatch.setattr(random.Random, "choice", lambda _, options: options[0])
-    story = faults.interrupted(place, random.Random(0), kind, 2)
-    assert story == Story("failed", [])
+    # One that comes late finds the run complete.
+    assert faults.interrupted(place, random.Random(0), kind, 2).problems == []
 
 
 def test_a_false_success_is_noticed(place):
@@ -63,8 +63,8 @@ def test_a_failure_that_left_a_seal_is_noticed(place):
 )
 def test_a_failure_that_is_not_told_well_is_noticed(ended, problem, place):
     place.clear()
-    (found,) = told(place, COMMANDS["compress"], ended, naming=["images.npy"])
-    assert problem in found
+    found = told(place, COMMANDS["compress"], ended, naming=["images.npy"])
+    assert any(problem in line for line in found)
 
 
 def staged(path: Path, seed: int) -> None:
