@@ -63,8 +63,8 @@ def test_a_failure_that_left_a_seal_is_noticed(place):
 )
 def test_a_failure_that_is_not_told_well_is_noticed(ended, problem, place):
     place.clear()
-    (found,) = told(place, COMMANDS["compress"], ended, naming=["images.npy"])
-    assert problem in found
+    found = told(place, COMMANDS["compress"], ended, naming=["images.npy"])
+    assert any(problem in line for line in found)
 
 
 def staged(path: Path, seed: int) -> None:
