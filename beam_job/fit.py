@@ -189,8 +189,11 @@ class _Trainer:
         self._variables = self.encoder.trainable_variables + self.decoder.trainable_variables
         self._optimizer = build_optimizer(settings.learning_rate, settings.epochs * self.steps)
         self._optimizer.build(self._variables)
-        self._step = tf.function(self._train_on)
-        self._reconstruct = tf.function(self._encode_and_decode, reduce_retracing=True)
+        # AutoGraph, which would find nothing to convert, writes files to the temporary folder.
+        self._step = tf.function(self._train_on, autograph=False)
+        self._reconstruct = tf.function(
+            self._encode_and_decode, autograph=False, reduce_retracing=True
+        )
 
     def train(self, epoch: int, done: Callable[[], Any]) -> float:
         """One pass, in an order of this epoch's own; the mean loss."""

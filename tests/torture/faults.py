@@ -58,10 +58,15 @@ class Story(NamedTuple):
 Fault = Callable[[Workplace, random.Random], Story]
 
 
+def as_a_shell_says(status: int) -> int:
+    """130 for a process that SIGINT ends, which is how Python ends after Ctrl-C in an import."""
+    return 128 - status if status < 0 else status
+
+
 def told(place: Workplace, command: Command, ended: Ended, *, naming: Sequence[str]) -> list[str]:
     """What is wrong with how a command failed. naming: of what its line has to say one."""
     problems = one_clear_line(ended.said)
-    if ended.status not in (1, 2, _INTERRUPTED):
+    if as_a_shell_says(ended.status) not in (1, 2, _INTERRUPTED):
         problems.append(f"it ended with {ended.status}: {ended.said!r}")
     if naming and not any(name in ended.said for name in naming):
         problems.append(f"it names none of {', '.join(naming)}: {ended.said!r}")
@@ -109,7 +114,7 @@ def interrupted(place: Workplace, rng: random.Random, kind: signal.Signals, time
     left = running.left_processes()
     story = outcome(place, name, ended, naming=["interrupted; nothing was published"])
     problems = [*left, *story.problems]
-    if ended.status not in (0, _INTERRUPTED):
+    if as_a_shell_says(ended.status) not in (0, _INTERRUPTED):
         problems.append(f"it ended with {ended.status}: {ended.said!r}")
     return Story(story.end, [f"{name}: {problem}" for problem in problems])
 

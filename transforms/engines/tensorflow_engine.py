@@ -34,7 +34,8 @@ def compute_function(loaded: Any) -> Compute:
     # One trace for every batch length, so that a short last batch costs no second one.
     signature = [tf.TensorSpec(loaded.input_shape, tf.float32)]
 
-    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
+    # AutoGraph, which would find nothing to convert, writes files to the temporary folder.
+    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
     def compute(batch: Any) -> Any:
         return loaded(batch, training=False)
 
