@@ -135,8 +135,7 @@ def _check_weights(content: bytes) -> None:
     """Raises ValueError unless all weights lie in the file, as many as it says.
 
     HDF5 can refer to other files on this machine, which are none of the model's, and can name a
-    shape that takes all memory of it without a byte of data. (A link to a file leads nowhere: the
-    file that is open here is in memory.)
+    shape that takes all memory of it without a byte of data.
     """
     import h5py
 
@@ -146,7 +145,12 @@ def _check_weights(content: bytes) -> None:
         if isinstance(stored, h5py.Dataset) and stored.nbytes > len(content):
             raise ValueError(f"weights {name} that are said to take {stored.nbytes:,} bytes")
 
+    def linked(name: str, link: Any) -> str | None:
+        return name if isinstance(link, h5py.ExternalLink) else None
+
     with _hdf5(content) as file:
+        if name := file.visititems_links(linked):
+            raise ValueError(f"weights that lie in another file: {name}")
         file.visititems(check)
 
 
