@@ -33,6 +33,7 @@ test-reference: .venv/installed-dev ## Run 131,600 images through the job agains
 	$(PYTEST) -m slow
 
 test-cluster: $(CLUSTER)/installed $(CLUSTER)/bin/prism $(FLINK_JOB_SERVER_JAR) ## Run the job on Flink, Prism and object stores (needs Java 17, Maven, Go)
+	@mkdir -p out
 	$(NETWORK) env FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) \
 		$(CLUSTER)/bin/python -m pytest tests/cluster/runners --basetemp=out/cluster
 	$(CLUSTER)/bin/python -m pytest tests/cluster --ignore=tests/cluster/runners -m "not image"

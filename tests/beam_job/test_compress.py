@@ -313,6 +313,7 @@ def test_without_runner_nothing_is_downloaded_and_the_local_runner_works(tmp_pat
     assert "runner    FnApiRunner" in planned.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_end_with_one_line_and_what_is_done_is_gone_on_with(
     tmp_path, digits, sent, capsys
