@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from beam_job.lines import tell
-from transforms.errors import FilledError, InputError, RunError
+from transforms.errors import FilledError, InputError, RunError, StoreFailedError
 from transforms.file_errors import is_file_system_error
 from transforms.files import (
     FileFacts,
@@ -280,8 +280,12 @@ def _alone(attempt: Attempt) -> Iterator[None]:
         )
     try:
         yield
-    finally:
+    except StoreFailedError:  # Which takes no requests; --resume takes the claim over.
+        raise
+    except BaseException:
         remove(claim)
+        raise
+    remove(claim)
 
 
 def _others_publishing(attempt: Attempt) -> list[str]:
