@@ -25,7 +25,7 @@ from beam_job.remote import check_runner, engine_for
 from beam_job.run_directory import MEGABYTE
 from beam_job.stage import known_dataset
 from transforms.engines.choice import Engine, choose_engine
-from transforms.errors import InputError
+from transforms.errors import FilledError, InputError
 from transforms.images import PIXELS
 from transforms.model_directory import Model, find_model
 from transforms.quantize import Quantization
@@ -58,10 +58,10 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
                 "there"
             )
         return DONE
-    manifest = run_directory.read_json(options.output, run_directory.MANIFEST)
+    manifest, sizes = _published(options.output)
     rejected = sum(split["rejected"] for split in manifest["dataset"]["splits"].values())
     if not options.quiet:
-        _show(options, manifest, rejected)
+        _show(options, manifest, sizes, rejected)
     return WITH_REJECTS if rejected else DONE
 
 
@@ -130,11 +130,27 @@ def _split_plan(options: CompressOptions, split: str, images: int) -> str:
     )
 
 
-def _show(options: CompressOptions, manifest: Mapping[str, Any], rejected: int) -> None:
+def _published(output: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Manifest and sizes of the run that is done; FilledError where another command took it."""
+    try:
+        return (
+            run_directory.read_json(output, run_directory.MANIFEST),
+            run_directory.read_json(output, run_directory.SIZES),
+        )
+    except OSError as error:
+        raise FilledError(
+            f"--output={output} was overwritten or removed by another command when this one had "
+            "written it: give another folder"
+        ) from error
+
+
+def _show(
+    options: CompressOptions, manifest: Mapping[str, Any], sizes: Mapping[str, Any], rejected: int
+) -> None:
     from beam_job.report import terminal_table
 
     output = options.output
-    say(*terminal_table(run_directory.read_json(output, run_directory.SIZES)), "")
+    say(*terminal_table(sizes), "")
     for path in dict.fromkeys(_folder(file["path"]) for file in manifest["files"]):
         say(publishing.child(output, path))
     say(publishing.child(output, run_directory.MANIFEST))

@@ -1063,6 +1063,12 @@ ELSEWHERE = [
         "was written to while the job read it",
     ),
     seen(
+        "--output=out was overwritten or removed by another command when this one had written "
+        "it: give another folder",
+        "beam_job/test_compress.py::test_a_run_that_is_gone_before_it_is_shown_is_told",
+        "was overwritten or removed by another command",
+    ),
+    seen(
         "an input went away while the job read it (…): put it back, and run it again",
         "beam_job/test_datasets.py::test_an_input_that_went_away_is_told",
         "went away while the job read it",

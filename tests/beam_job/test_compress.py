@@ -364,3 +364,13 @@ def test_an_input_that_is_written_to_while_it_is_read_is_refused(
     monkeypatch.undo()
     assert compress(*flags, "--resume") == 0
     assert run(["verify", f"--input={tmp_path}/out", f"--against={idx_file}"]) == 0
+
+
+def test_a_run_that_is_gone_before_it_is_shown_is_told(tmp_path, idx_file, monkeypatch, capsys):
+    from beam_job import compress_pipeline
+
+    monkeypatch.setattr(compress_pipeline, "run", lambda *_: None)
+    assert compress(f"--input={idx_file}", f"--output={tmp_path}/out") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    said = "was overwritten or removed by another command when this one had written it"
+    assert line == f"error: --output={tmp_path}/out {said}: give another folder"

@@ -175,7 +175,7 @@ def test_of_two_commands_at_once_one_wins(store: Store, output: str, *, overwrit
     if overwrite and statuses == [0, 0]:  # One after the other; else the later is told of.
         assert lines == []
     else:
-        assert statuses == [0, 2]
+        assert statuses == [0, 2], lines
         (line,) = lines
         assert line.startswith("error: ")
     check_same(store, f"{output}-{overwrite}", "resume/whole")
