@@ -19,8 +19,6 @@ from beam_job.run_directory import (
     REJECTS,
     REPORT,
     SIZES,
-    is_run,
-    read_json,
     versions,
 )
 from beam_job.shown import Shown, shown_of
@@ -84,7 +82,7 @@ def complete(
     if len(rejects) > run.max_rejects:
         ordered = sorted(rejects, key=lambda reject: (reject.split, reject.image_id))
         raise InputError(too_many_rejects(ordered, run.max_rejects))
-    if _is_published(run):
+    if publishing.is_published(run.attempt, MANIFEST, "run_id"):
         return
     check_counts(run.staged, sizes)
     check_files(run.shards, files)
@@ -117,14 +115,6 @@ def _shown(run: Run, report: Mapping[str, Any], sample: Sample) -> Shown | None:
     total = report["total"]
     bytes_per_image = total["parquet_bytes"] / max(1, total["images"])
     return shown_of(compared, run.characters, bytes_per_image)
-
-
-def _is_published(run: Run) -> bool:
-    """Whether a runner does again what had been done."""
-    if not is_run(run.attempt.output):
-        return False
-    there = read_json(run.attempt.output, MANIFEST)
-    return bool(there.get("run_id") == run.attempt.run_id)
 
 
 def check_counts(staged: Mapping[str, int], sizes: Mapping[str, Sizes]) -> None:

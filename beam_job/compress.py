@@ -25,7 +25,7 @@ from beam_job.remote import check_runner, engine_for
 from beam_job.run_directory import MEGABYTE
 from beam_job.stage import known_dataset
 from transforms.engines.choice import Engine, choose_engine
-from transforms.errors import FilledError, InputError
+from transforms.errors import InputError
 from transforms.images import PIXELS
 from transforms.model_directory import Model, find_model
 from transforms.quantize import Quantization
@@ -58,7 +58,9 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
                 "there"
             )
         return DONE
-    manifest, sizes = _published(options.output)
+    manifest, sizes = publishing.read_published(
+        options.output, run_directory.MANIFEST, run_directory.SIZES
+    )
     rejected = sum(split["rejected"] for split in manifest["dataset"]["splits"].values())
     if not options.quiet:
         _show(options, manifest, sizes, rejected)
@@ -128,20 +130,6 @@ def _split_plan(options: CompressOptions, split: str, images: int) -> str:
         f"({images * PIXELS / MEGABYTE!r} MB), in {len(keys)} shards of {options.shard_size:,} "
         f"and batches of {options.batch_size:,}, to latents/{keys[0].name}.parquet{more}"
     )
-
-
-def _published(output: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Manifest and sizes of the run that is done; FilledError where another command took it."""
-    try:
-        return (
-            run_directory.read_json(output, run_directory.MANIFEST),
-            run_directory.read_json(output, run_directory.SIZES),
-        )
-    except OSError as error:
-        raise FilledError(
-            f"--output={output} was overwritten or removed by another command when this one had "
-            "written it: give another folder"
-        ) from error
 
 
 def _show(

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from beam_job.lines import tell
 from transforms.errors import FilledError, InputError, RunError, StoreFailedError
@@ -36,6 +36,7 @@ from transforms.files import (
     remove_empty_folders,
     write_bytes,
 )
+from transforms.json_documents import read_json
 
 ATTEMPT_PREFIX = "_incomplete-"
 BEGUN = "begun"
@@ -127,6 +128,30 @@ def linked_folder(folder: str) -> str | None:
     below = (Path(at, name) for at, names, _ in os.walk(folder) for name in names)
     links = (path for path in (Path(folder), *below) if path.is_symlink())
     return next(map(str, links), None)
+
+
+def is_published(attempt: Attempt, seal: str, identifier: str) -> bool:
+    """Whether a runner does again what had been done: the attempt's run_id is in the seal there.
+
+    identifier: the name that it has in there.
+    """
+    try:
+        there = read_json(child(attempt.output, seal))
+    except (ValueError, OSError):  # None, none of ours, or one that another command exchanges.
+        return False
+    return isinstance(there, dict) and there.get(identifier) == attempt.run_id
+
+
+def read_published(output: str, *names: str) -> list[Any]:
+    """JSON that a command has just published; FilledError where another took it."""
+    try:
+        return [read_json(child(output, name)) for name in names]
+    except OSError as error:
+        reason = error.strerror or error
+        raise FilledError(
+            f"--output={output} was written, and cannot be read any more ({reason}): another "
+            "command overwrote or removed it; give another folder"
+        ) from error
 
 
 def check_not_filled(attempt: Attempt, seal: str, *, overwrite: bool) -> None:

@@ -38,7 +38,7 @@ from transforms.decode import (
 )
 from transforms.engines.choice import load_decoder
 from transforms.errors import InputError, RunError
-from transforms.files import FileFacts, exists, file_facts, read_bytes, write_bytes
+from transforms.files import FileFacts, file_facts, read_bytes, write_bytes
 from transforms.images import Shard, ShardKey
 from transforms.model_directory import Model
 from transforms.quality import ImageQuality, Quality, image_quality
@@ -258,7 +258,7 @@ def _complete(
     quality: Mapping[Group, ImageQuality],
     sample: Sequence[DecodedBatch],
 ) -> None:
-    if _is_published(plan):
+    if publishing.is_published(plan.attempt, SEAL, "reconstruction_id"):
         return
     _check_files(plan, files, quality)
     check_unchanged(plan.updated)
@@ -284,14 +284,6 @@ def _complete(
     seal["files"] = {name: fact._asdict() for name, fact in sorted(facts.items())}
     owned = ("images", "sheets")
     publishing.publish(plan.attempt, facts, SEAL, _json(seal), owned, overwrite=plan.overwrite)
-
-
-def _is_published(plan: _Plan) -> bool:
-    """Whether a runner does again what had been done."""
-    if not exists(publishing.child(plan.attempt.output, SEAL)):
-        return False
-    seal = run_directory.read_json(plan.attempt.output, SEAL)
-    return seal.get("reconstruction_id") == plan.attempt.run_id
 
 
 def _pictures(plan: _Plan, quality: Mapping[Group, ImageQuality]) -> dict[str, list[Picture]]:
@@ -417,10 +409,9 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 def _show(output: str, plan: _Plan) -> None:
-    if plan.measured:
-        report = run_directory.read_json(output, QUALITY)
+    seal, *reports = publishing.read_published(output, SEAL, *([QUALITY] if plan.measured else []))
+    for report in reports:
         say(*columns_of_text(quality_lines(report)), "")
-    seal = run_directory.read_json(output, SEAL)
     for path in dict.fromkeys(_folder(path) for path in (*seal["files"], SEAL)):
         say(publishing.child(output, path))
     if plan.originals is not None and not plan.originals["same_files"]:

@@ -1063,10 +1063,10 @@ ELSEWHERE = [
         "was written to while the job read it",
     ),
     seen(
-        "--output=out was overwritten or removed by another command when this one had written "
-        "it: give another folder",
+        "--output=out was written, and cannot be read any more (No such file or directory): "
+        "another command overwrote or removed it; give another folder",
         "beam_job/test_compress.py::test_a_run_that_is_gone_before_it_is_shown_is_told",
-        "was overwritten or removed by another command",
+        "and cannot be read any more",
     ),
     seen(
         "an input went away while the job read it (…): put it back, and run it again",

@@ -1,33 +1,20 @@
 """The process around a command: what ends it."""
 
-import shutil
+import errno
 import signal
-from typing import Any
 
-import numpy as np
 import pytest
 
 from beam_job import __main__ as main_module
 
 
-def test_a_run_that_is_removed_before_it_is_shown_is_told(
-    tmp_path, random_images, monkeypatch, capsys
-):
-    from beam_job import compress
-
-    shown = compress._show
-
-    def removed_first(*arguments: Any) -> None:
-        shutil.rmtree(tmp_path / "out")
-        shown(*arguments)
-
-    monkeypatch.setattr(compress, "_show", removed_first)
-    np.save(tmp_path / "images.npy", random_images)
-    argv = ["compress", f"--input={tmp_path}/images.npy", f"--output={tmp_path}/out"]
-    assert main_module.run(argv) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: {tmp_path}/out/sizes.json could not be read (No such file or directory): it "
-        "went away while the command was at work; run it again"
+def test_a_file_that_went_away_is_told():
+    error = FileNotFoundError(errno.ENOENT, "No such file or directory", "out/labels.npy")
+    status, line = main_module._told(error)
+    assert status == 1
+    assert line == (
+        "out/labels.npy could not be read (No such file or directory): it went away while the "
+        "command was at work; run it again"
     )
 
 
