@@ -695,8 +695,8 @@ DATASETS = [
         long=True,
     ),
     Case(
-        f"matlab/emnist-mnist.mat in {CACHE} holds train images of shape (6, 28, 28) and 5 labels: "
-        "remove the archive to have it fetched again",
+        f"matlab/emnist-mnist.mat in {CACHE} cannot be read (it holds train images of shape "
+        "(6, 28, 28) and 5 labels): remove the archive to have it fetched again",
         "stage --dataset=mnist",
         with_a_label_too_few,
         long=True,
