@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# A file's tests stay together, for they share what is slow to make.
+AT_ONCE := --numprocesses=logical --maxprocesses=4 --dist=loadfile
 PYTEST := $(BIN)/python -m pytest --ignore=tests/cluster
 CLUSTER := .venv-cluster
 # A network of its own, in which anybody may add machines.
@@ -24,10 +26,10 @@ run: .venv/installed ## Install into .venv and compress the embedded sample into
 	$(BIN)/emnist-latents compress --dataset=sample --output=out/sample --overwrite
 
 test: .venv/installed-dev ## Run the tests (under 5 minutes; EMNIST_DATA=DIR adds those on official files)
-	$(PYTEST) -m "not slow and not long"
+	$(PYTEST) $(AT_ONCE) -m "not slow and not long"
 
 test-long: .venv/installed-dev ## Run the tests of training, decoding, evaluation and reports (a few minutes more)
-	$(PYTEST) -m long
+	$(PYTEST) $(AT_ONCE) -m long
 
 test-reference: .venv/installed-dev ## Run 131,600 images through the job against the reference figures
 	$(PYTEST) -m slow
@@ -36,7 +38,7 @@ test-cluster: $(CLUSTER)/installed $(CLUSTER)/bin/prism $(FLINK_JOB_SERVER_JAR) 
 	@mkdir -p out
 	$(NETWORK) env FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) \
 		$(CLUSTER)/bin/python -m pytest tests/cluster/runners --basetemp=out/cluster
-	$(CLUSTER)/bin/python -m pytest tests/cluster --ignore=tests/cluster/runners -m "not image"
+	$(CLUSTER)/bin/python -m pytest tests/cluster --ignore=tests/cluster/runners $(AT_ONCE) -m "not image"
 
 test-image: $(CLUSTER)/installed ## Build the container image and run jobs in it (needs root, podman, runc, mmdebstrap, Go)
 	$(CLUSTER)/bin/python -m pytest tests/cluster -m image

@@ -52,6 +52,7 @@ EXTRAS = {
         "polars>=1.10,<3",
         "psutil>=6,<8",
         "pytest>=8,<10",
+        "pytest-xdist>=3.6,<4",
         "ruff>=0.14,<1",
     ],
 }

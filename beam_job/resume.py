@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from beam_job import publishing
 from beam_job.publishing import PUBLISHING, Attempt, child
-from beam_job.run_directory import versions
+from beam_job.run_directory import is_run, versions
 from transforms.errors import FilledError, InputError, JobError, RunError, StoreFailedError
 from transforms.file_errors import is_file_system_error
 from transforms.files import (
@@ -27,6 +27,8 @@ from transforms.latents import LATENTS_FOLDER
 from transforms.shard_files import NOTES_FOLDER, ShardNote, note_path
 
 JOB = "job.json"
+_CHARACTERS = "characters"
+"""One thing, however many there are."""
 _SHOWN_CHARACTERS = 60
 _SHOWN_DIFFERENCES = 10
 
@@ -97,12 +99,15 @@ def _job(attempt: Attempt) -> dict[str, Any] | None:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
-    """What differs between two jobs, by name, with both values."""
+    """What differs between two jobs, by name, with both values: what they are made of first."""
     before, now = dict(_leaves(there)), dict(_leaves(here))
-    for name in sorted({*before, *now} - {"created"}):
+    for name in dict.fromkeys([*now, *before]):
+        if name == "created":
+            continue
         if before.get(name) != now.get(name):
             was, is_now = _short(before.get(name)), _short(now.get(name))
-            yield f"{name[:_SHOWN_CHARACTERS]} ({was} there, {is_now} now)"
+            shown = name.replace("flags.", "--", 1) if name.startswith("flags.") else name
+            yield f"{shown[:_SHOWN_CHARACTERS]} ({was} there, {is_now} now)"
 
 
 def in_words(differing: Iterable[str]) -> str:
@@ -115,7 +120,7 @@ def in_words(differing: Iterable[str]) -> str:
 
 def _leaves(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     for name, below in value.items():
-        if isinstance(below, dict):
+        if isinstance(below, dict) and name != _CHARACTERS:
             yield from _leaves(below, f"{above}{name}.")
         else:
             yield f"{above}{name}", below
@@ -175,10 +180,12 @@ def leave(attempt: Attempt, error: BaseException) -> BaseException:
     if isinstance(error, FilledError):
         publishing.abandon(attempt)
         return error
-    hint = "--resume goes on with what is done"
+    flags, how_far = "--resume", ""
     if not isinstance(error, StoreFailedError):
         try:
             done = finished_shards(attempt)
+            if is_run(attempt.output):
+                flags = "--overwrite --resume"
             remove(child(attempt.folder, "staged"))
         except Exception as asking:
             if not (isinstance(asking, (OSError, RunError)) or is_file_system_error(asking)):
@@ -187,8 +194,9 @@ def leave(attempt: Attempt, error: BaseException) -> BaseException:
             if not done:
                 publishing.abandon(attempt)
                 return error
-            hint += f", {done} shard{'s' * (done > 1)}"
+            how_far = f", {done} shard{'s' * (done > 1)}"
     publishing.release(attempt)
+    hint = f"{flags} goes on with what is done{how_far}"
     if isinstance(error, KeyboardInterrupt):
         return KeyboardInterrupt(hint)
     return type(error)(f"{error}; {hint}") if isinstance(error, JobError) else error

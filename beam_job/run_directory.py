@@ -59,6 +59,11 @@ def check_output(output: str, *, overwrite: bool, resume: bool) -> None:
     unfinished = list_files(publishing.child(output, f"{publishing.ATTEMPT_PREFIX}*/**"))
     if not complete and not unfinished:
         raise InputError(f"--output={output} holds files that are no run: give another folder")
+    if complete and unfinished and not overwrite:
+        raise InputError(
+            f"--output={output} holds a run already, and beside it an unfinished one: --overwrite "
+            "--resume goes on with that, --overwrite starts anew"
+        )
     if complete and not overwrite:
         raise InputError(
             f"--output={output} holds a run already: give another folder, or --overwrite"

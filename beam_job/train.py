@@ -118,6 +118,10 @@ def run(options: TrainOptions) -> int:
             resume=options.resume,
             quiet=options.quiet,
         )
+    except KeyboardInterrupt as interrupt:
+        if not exists(publishing.child(options.output, CHECKPOINT_FILE)):
+            raise
+        raise KeyboardInterrupt("--resume goes on from its last epoch") from interrupt
     finally:
         publishing.abandon(attempt)
     if not options.quiet:

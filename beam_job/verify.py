@@ -90,7 +90,7 @@ class Verified:
 
 
 class _Read(NamedTuple):
-    """What a file of latents was found to hold."""
+    """What a file of latents was found to hold. is_whole: it is the file that was listed."""
 
     rows: int
     bytes: int
@@ -98,6 +98,7 @@ class _Read(NamedTuple):
     last_image_id: int | None
     rejected: frozenset[int]
     problems: tuple[str, ...]
+    is_whole: bool = True
 
 
 def run(options: VerifyOptions) -> int:
@@ -161,9 +162,12 @@ def _read_back(compressed: CompleteRun) -> Verified:
         of_split = [(file, read) for (key, file), read in parts if key.split == split]
         verified.images[split] = sum(read.rows for _, read in of_split)
         _check_order(of_split, verified)
-        _check_split(compressed, split, rejects.get(split, frozenset()), verified)
-    if SIZES in documents:
-        _check_sizes(compressed, documents[SIZES], verified, rejects)
+    # What is counted of files that are gone, or altered, would only say again that they are.
+    if len(documents) + sum(read.is_whole for read in reads) == len(listed) - len(extra):
+        for split in compressed.staged:
+            _check_split(compressed, split, rejects.get(split, frozenset()), verified)
+        if SIZES in documents:
+            _check_sizes(compressed, documents[SIZES], verified, rejects)
     return verified
 
 
@@ -228,7 +232,7 @@ def _rejected_ids(content: bytes, verified: Verified) -> dict[str, frozenset[int
 def _read_file(compressed: CompleteRun, file: ShardFile, rejected: frozenset[int]) -> _Read:
     content, problem = _content(compressed.folder, file._asdict())
     if problem is not None:
-        return _Read(0, len(content), None, None, frozenset(), (problem,))
+        return _Read(0, len(content), None, None, frozenset(), (problem,), is_whole=False)
     try:
         with pq.ParquetFile(io.BytesIO(content)) as parquet:
             problems = tuple(_promise_problems(compressed, file, parquet))
@@ -242,7 +246,7 @@ def _read_file(compressed: CompleteRun, file: ShardFile, rejected: frozenset[int
         problems += tuple(_row_problems(compressed, file, table))
     except (OSError, ValueError, MemoryError, pa.ArrowException, InputError) as error:
         problem = f"cannot be read as Parquet ({' '.join(str(error).split())})"
-        return _Read(0, len(content), None, None, frozenset(), (problem,))
+        return _Read(0, len(content), None, None, frozenset(), (problem,), is_whole=False)
     image_ids = table.column(IMAGE_ID_COLUMN).to_pylist()
     first, last = (image_ids[0], image_ids[-1]) if image_ids else (None, None)
     found = rejected.intersection(image_ids)

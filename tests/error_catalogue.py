@@ -604,6 +604,12 @@ OUTPUTS = [
         input_and(),
     ),
     Case(
+        "--output=run holds a run already, and beside it an unfinished one: --overwrite --resume "
+        "goes on with that, --overwrite starts anew",
+        "compress --input=f --output=run",
+        input_and(at({"run/_incomplete-1/job.json": b"{}"})),
+    ),
+    Case(
         "--output=out holds an unfinished run already: --resume goes on with it, --overwrite "
         "starts "
         "anew",
@@ -611,7 +617,7 @@ OUTPUTS = [
         input_and(at({"out/_incomplete-1/job.json": b"{}"})),
     ),
     Case(
-        "--resume: the unfinished run out/_incomplete-1 is another one, by …, dataset.name (null "
+        "--resume: the unfinished run out/_incomplete-1 is another one, by dataset.name (null "
         'there, "f" now), …: give the same flags to go on with it, or --overwrite without --resume '
         "to start anew",
         "compress --input=f --resume",

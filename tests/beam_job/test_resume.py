@@ -187,8 +187,8 @@ def test_a_shard_is_made_again_unless_it_is_what_it_was(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--shard_size=9"], "flags.shard_size (8 there, 9 now)"),
-        (["--batch_size=5"], "flags.batch_size (1024 there, 5 now)"),
+        (["--shard_size=9"], "--shard_size (8 there, 9 now)"),
+        (["--batch_size=5"], "--batch_size (1024 there, 5 now)"),
         (["--latent_dtype=float16"], 'model.latent_dtype ("float32" there, "float16" now)'),
         (["--engine=tensorflow"], 'model.engine ("ncnn" there, "tensorflow" now)'),
     ],
@@ -202,6 +202,14 @@ def test_a_run_of_other_flags_is_refused_by_name(images, interrupted, flags, sai
     assert tree(interrupted) == before
     assert compress(*flags_of(images, interrupted), *flags, "--overwrite") == 0
     assert attempts(interrupted) == []
+
+
+def test_another_dataset_is_told_by_its_name_first(interrupted, tmp_path, capsys):
+    flags = ["--dataset=sample", f"--data_dir={tmp_path}/data", f"--output={interrupted}"]
+    assert compress(*flags, "--resume") == 2
+    line = capsys.readouterr().err
+    assert "is another one, by dataset.name (" in line
+    assert "dataset.characters ({} there, " in line
 
 
 def test_other_images_are_another_run(images, interrupted, capsys):
@@ -271,6 +279,18 @@ def test_an_old_run_is_whole_until_the_new_one_is(images, tmp_path, monkeypatch)
     assert compress(*flags_of(images, output), "--shard_size=7", "--overwrite") == 0
     assert seen == [0]
     assert run(["verify", f"--input={output}", "--quiet"]) == 0
+
+
+def test_an_interrupted_overwrite_says_how_to_go_on(images, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert compress(*flags_of(images, output), "--latent_dtype=float16") == 0
+    with failing_at(24):
+        assert compress(*flags_of(images, output), "--overwrite") == 1
+    assert "--overwrite --resume goes on with what is done, 3 shards" in capsys.readouterr().err
+    assert compress(*flags_of(images, output), "--resume") == 2
+    assert "beside it an unfinished one: --overwrite --resume goes" in capsys.readouterr().err
+    assert compress(*flags_of(images, output), "--overwrite", "--resume") == 0
+    check_like_whole(output, images, tmp_path)
 
 
 def test_what_was_half_published_is_in_nobodys_way(tmp_path):
@@ -348,7 +368,7 @@ def test_staging_goes_on(tmp_path, monkeypatch, capsys):
     (attempt,) = attempts(tmp_path / "d/sample")
     shutil.copytree(attempt, tmp_path / "kept")
     assert run([*argv, "--shard_size=299", "--resume"]) == 2
-    assert "flags.shard_size (300 there, 299 now)" in capsys.readouterr().err
+    assert "--shard_size (300 there, 299 now)" in capsys.readouterr().err
     path = next(iter(sorted(attempt.glob("images/*/*.parquet"))))
     path.write_bytes(b"altered")
     written.clear()

@@ -112,6 +112,20 @@ def test_compress_takes_the_model(model, tmp_path, data_dir):
     assert described["latent_bytes"] == 32
 
 
+def test_an_interrupt_says_how_to_go_on(tmp_path, data_dir, monkeypatch, capfd):
+    from beam_job import train
+
+    def interrupted_in_the_second_epoch(*_: object, **__: object) -> None:
+        (tmp_path / "checkpoint.npz").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "fit", interrupted_in_the_second_epoch)
+    argv = ["train", "--dataset=sample", data_dir, "--epochs=4", f"--output={tmp_path}", "--quiet"]
+    assert run(argv) == 130
+    line = "interrupted; nothing was published; --resume goes on from its last epoch\n"
+    assert capfd.readouterr().err == line
+
+
 def test_training_that_was_killed_goes_on_from_its_last_epoch(tmp_path, data_dir, capfd):
     argv = ["train", "--dataset=sample", data_dir, "--epochs=4", "--quiet"]
     command = [sys.executable, "-m", "beam_job", *argv, f"--output={tmp_path}/killed"]

@@ -221,6 +221,14 @@ def test_what_was_altered_is_named(spoilt: Path, spoil: Spoil, said: str, capsys
     assert "is whole" not in told.out
 
 
+@pytest.mark.parametrize("spoil", [flip_a_bit, lambda run: (run / FILE).unlink()])
+def test_what_follows_from_an_altered_file_is_not_told(spoilt: Path, spoil: Spoil, capsys):
+    spoil(spoilt)
+    assert verify(spoilt, "--json") == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["path"] == FILE
+
+
 def count_parquet_bytes(folder: Path) -> None:
     """Makes sizes.json say how large the files of latents now are."""
     total = sum(path.stat().st_size for path in folder.glob("latents/**/*.parquet"))
