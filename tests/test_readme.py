@@ -5,24 +5,26 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.nist import matlab_zip
 
 pytestmark = pytest.mark.long
 
 README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"(?ms)^ *```(\w*)\n(.*?)^ *```", README.read_text("utf-8"))
 COMMANDS = [
     line.removeprefix("$ ")
     for kind, text in BLOCKS
     if kind == "console"
     for line in text.splitlines()
 ]
-EXAMPLES = [text for kind, text in BLOCKS if kind == "python"]
+EXAMPLES = [textwrap.dedent(text) for kind, text in BLOCKS if kind == "python"]
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, array in [("images", np.zeros((3, 28, 28), np.uint8)), ("labels", np.arange(3))]:
         (folder / name).mkdir()
         np.save(folder / name / "some.npy", array)
+    (folder / "scans").mkdir()
+    Image.new("RGB", (60, 50), "white").save(folder / "scans/some.png")
     images = (np.zeros((4, 28, 28), np.uint8), np.arange(4))
     cache = folder / "keras/datasets"
     cache.mkdir(parents=True)
