@@ -139,19 +139,25 @@ def _check_weights(content: bytes) -> None:
     """
     import h5py
 
-    def check(name: str, stored: Any) -> None:
-        if isinstance(stored, h5py.Dataset) and (stored.is_virtual or stored.external):
-            raise ValueError(f"weights that lie in another file: {name}")
-        if isinstance(stored, h5py.Dataset) and stored.nbytes > len(content):
-            raise ValueError(f"weights {name} that are said to take {stored.nbytes:,} bytes")
-
-    def linked(name: str, link: Any) -> str | None:
-        return name if isinstance(link, h5py.ExternalLink) else None
-
+    links: list[tuple[bytes, int]] = []
+    objects: list[tuple[bytes, int]] = []
     with _hdf5(content) as file:
-        if name := file.visititems_links(linked):
-            raise ValueError(f"weights that lie in another file: {name}")
-        file.visititems(check)
+        # What h5py's own visititems raises within a callback comes out as a SystemError.
+        file.id.links.visit(lambda name, facts: links.append((name, facts.type)), info=True)
+        h5py.h5o.visit(file.id, lambda name, facts: objects.append((name, facts.type)), info=True)
+        for name, kind in links:
+            if kind == h5py.h5l.TYPE_EXTERNAL:
+                raise ValueError(f"weights that lie in another file: {name.decode()}")
+        for name, kind in objects:
+            if kind == h5py.h5o.TYPE_DATASET:
+                _check_stored(name.decode(), file[name], len(content))
+
+
+def _check_stored(name: str, stored: Any, at_most: int) -> None:
+    if stored.is_virtual or stored.external:
+        raise ValueError(f"weights that lie in another file: {name}")
+    if stored.nbytes > at_most:
+        raise ValueError(f"weights {name} that are said to take {stored.nbytes:,} bytes")
 
 
 def _hdf5(content: bytes) -> Any:

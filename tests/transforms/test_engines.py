@@ -279,6 +279,13 @@ def test_an_edited_configuration_is_not_computed(change, small):
         ncnn_network(reconfigured(small, change))
 
 
+def test_fractions_are_not_computed():
+    upsampling = layers.Conv2DTranspose(2, 4, strides=2, padding="same")
+    content = saved(random_network(upsampling, shape=(4, 4, 2)))
+    with pytest.raises(UnknownNetworkError, match="no whole numbers"):
+        ncnn_network(reconfigured(content, settings_of(1, strides=[2, 0.5])))
+
+
 def test_a_convolution_without_filters_is_not_computed(small):
     empty = reconfigured(small, settings_of(1, filters=0))
     empty = reweighted(empty, weight(f"{CONVOLUTION}/0", np.ones((3, 3, 2, 0), np.float32)))

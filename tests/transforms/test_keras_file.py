@@ -149,9 +149,18 @@ def with_damaged_weights(content: bytes, compression: int) -> bytes:
     return bytes(spoilt)
 
 
+def with_lost_group(weights: bytes) -> bytes:
+    """An HDF5 whose last B-tree says that the next one lies outside of the file."""
+    at = weights.rindex(b"TREE") + 16
+    return weights[:at] + (2**60 - 1).to_bytes(8, "little") + weights[at + 8 :]
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
+        lambda parts: zipped(
+            {**parts, "model.weights.h5": with_lost_group(parts["model.weights.h5"])}
+        ),
         lambda parts: zipped({name: parts[name] for name in ("config.json", "metadata.json")}),
         lambda parts: zipped({**parts, "model.weights.h5": b""}),
         lambda parts: zipped({**parts, "model.weights.h5": b"no HDF5" * 100}),
@@ -159,7 +168,7 @@ def with_damaged_weights(content: bytes, compression: int) -> bytes:
         lambda parts: with_damaged_weights(zipped(parts), zipfile.ZIP_STORED),
         lambda parts: with_damaged_weights(zipped(parts), zipfile.ZIP_DEFLATED),
     ],
-    ids=["none", "empty", "text", "truncated", "checksum", "deflate"],
+    ids=["group", "none", "empty", "text", "truncated", "checksum", "deflate"],
 )
 def test_weights_that_are_missing_or_damaged_are_not_taken(spoil, content):
     unknown(spoil(members(content)), "what cannot be read")

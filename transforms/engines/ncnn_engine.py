@@ -142,6 +142,9 @@ def _translated(layers: Sequence[Layer]) -> Translation:
         if layer.kind not in _TRANSLATED:
             raise UnknownNetworkError(f"a layer {layer.kind} within")
         operation = _TRANSLATED[layer.kind](_Place(before, layer, after, shape))
+        numbers = (*operation.shape, *operation.parameters.values())
+        if not all(isinstance(number, int) for number in numbers):  # JSON has fractions too.
+            raise UnknownNetworkError(f"a layer {layer.kind} whose settings are no whole numbers")
         if not all(side > 0 for side in operation.shape):
             raise UnknownNetworkError(f"a layer {layer.kind} that gives {operation.shape}")
         operations.append(operation)
