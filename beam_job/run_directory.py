@@ -2,6 +2,7 @@
 
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from beam_job import __version__, publishing
@@ -10,7 +11,7 @@ from beam_job.installed import versions_if_installed, versions_of
 from beam_job.model_facts import MODEL_FACTS
 from transforms import json_documents
 from transforms.errors import InputError, first_line
-from transforms.files import exists, list_files
+from transforms.files import exists, is_local, list_files
 from transforms.images import ShardKey
 from transforms.json_documents import check_shape, is_count, is_path_below
 from transforms.latents import LATENTS_FOLDER
@@ -175,6 +176,8 @@ def _check_manifest(run: CompleteRun) -> None:
 def complete_run(folder: str) -> CompleteRun:
     """The run in a folder; raises InputError where there is none, or its manifest is not whole."""
     path = publishing.child(folder, MANIFEST)
+    if is_local(folder) and not Path(folder).is_dir():
+        raise InputError(f"--input={folder} is no folder: give a run directory")
     if not exists(path):
         raise InputError(
             f"--input={folder} has no {MANIFEST}, so there is no complete run: give a run "

@@ -723,6 +723,11 @@ DATASETS = [
 AGAIN = "it was altered; run compress again"
 RUNS = [
     Case(
+        "--input=f/manifest.json is no folder: give a run directory",
+        "verify --input=f/manifest.json",
+        at({"f/manifest.json": b"{}"}),
+    ),
+    Case(
         "--input=f has no manifest.json, so there is no complete run: give a run directory, or run "
         "compress again",
         "reconstruct --input=f",
