@@ -70,8 +70,7 @@ def run(argv: list[str]) -> int:
     except options.UsageError as error:
         caught, status, line = error, WRONG, str(error)
     except KeyboardInterrupt as interrupt:
-        line = "; ".join(["interrupted", "nothing was published", *map(str, interrupt.args)])
-        tell(line)
+        tell("; ".join(["interrupted", _published_or_not(), *map(str, interrupt.args)]))
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001  # The last line of defence: told in one line.
         caught, (status, line) = error, _told(error)
@@ -79,6 +78,12 @@ def run(argv: list[str]) -> int:
         tell(*"".join(traceback.format_exception(caught)).rstrip().split("\n"))
     tell(f"error: {line}")
     return status
+
+
+def _published_or_not() -> str:
+    publishing = sys.modules.get("beam_job.publishing")
+    is_published = publishing is not None and publishing.is_known_published()
+    return "what it writes had been published" if is_published else "nothing was published"
 
 
 def _run(argv: list[str]) -> int:

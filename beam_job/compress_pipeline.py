@@ -25,6 +25,7 @@ from beam_job.pipelines import (
 )
 from beam_job.progress import Progress, tick
 from beam_job.remote import Runner, model_for
+from beam_job.run_directory import MANIFEST
 from beam_job.stage import open_dataset, with_gzips_staged
 from transforms.encode import Encode, EncoderHandler
 from transforms.engines.choice import (
@@ -114,6 +115,8 @@ def run(
             return
         _run_pipeline(options, pipeline_options, planned, shards)
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            publishing.is_published(attempt, MANIFEST, "run_id")  # Which the line told knows.
         raise resume.leave(attempt, error) from error
     publishing.abandon(attempt)
 

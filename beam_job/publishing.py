@@ -50,6 +50,8 @@ _LONGEST_PAUSE = 5.0
 
 _held: dict[str, int] = {}
 """The folders of attempts that this process holds, each by a file descriptor."""
+_known = {"published": False}
+"""What is_known_published says."""
 
 
 class Attempt(NamedTuple):
@@ -130,8 +132,13 @@ def linked_folder(folder: str) -> str | None:
     return next(map(str, links), None)
 
 
+def is_known_published() -> bool:
+    """Whether this process knows that what it began last is there: an interrupt comes too late."""
+    return _known["published"]
+
+
 def is_published(attempt: Attempt, seal: str, identifier: str) -> bool:
-    """Whether a runner does again what had been done: the attempt's run_id is in the seal there.
+    """Whether an attempt's run_id is in the seal there: a worker may have published it.
 
     identifier: the name that it has in there.
     """
@@ -139,11 +146,14 @@ def is_published(attempt: Attempt, seal: str, identifier: str) -> bool:
         there = read_json(child(attempt.output, seal))
     except (ValueError, OSError):  # None, none of ours, or one that another command exchanges.
         return False
-    return isinstance(there, dict) and there.get(identifier) == attempt.run_id
+    found = isinstance(there, dict) and there.get(identifier) == attempt.run_id
+    _known["published"] |= found
+    return found
 
 
 def read_published(output: str, *names: str) -> list[Any]:
     """JSON that a command has just published; FilledError where another took it."""
+    _known["published"] = True
     try:
         return [read_json(child(output, name)) for name in names]
     except OSError as error:
@@ -177,6 +187,7 @@ def begin(output: str, flag: str) -> Attempt:
 
     Raises InputError, naming the flag, where it cannot be written.
     """
+    _known["published"] = False
     folder = child(output, f"{ATTEMPT_PREFIX}{uuid.uuid4().hex[:12]}")
     try:
         made = _missing_folders(Path(output)) if is_local(output) else ()
@@ -276,7 +287,12 @@ def publish(
         check_not_filled(attempt, seal, overwrite=overwrite)
         _check_not_removed(attempt)
         _remove_left_attempts(attempt, overwrite=overwrite)
-        _publish(attempt, files, seal, content, owned)
+        try:
+            _publish(attempt, files, seal, content, owned)
+        except Exception:
+            if is_local(attempt.folder) and not Path(attempt.folder).exists():
+                _take_back(attempt, files, owned)
+            raise
     remove(attempt.folder)
     release(attempt)
 
@@ -342,6 +358,14 @@ def _publish(
     for folder in owned:
         remove_empty_folders(child(output, folder))
     move(child(attempt.folder, seal), child(output, seal), sealing)
+    _known["published"] = True
+
+
+def _take_back(attempt: Attempt, files: Mapping[str, FileFacts], owned: Sequence[str]) -> None:
+    """Removes what was moved from an attempt that somebody has removed, for nothing can go on."""
+    remove_all([child(attempt.output, name) for name in files])
+    for folder in owned:
+        remove_empty_folders(child(attempt.output, folder))
 
 
 def _remove_left_attempts(attempt: Attempt, *, overwrite: bool) -> None:

@@ -46,6 +46,7 @@ from transforms.shard_files import ShardFile
 from transforms.staged import staged_pixels
 
 QUALITY = "quality.json"
+_ID = "reconstruction_id"
 REPORT = "report.html"
 SHEET_IMAGES = 128
 PAGE_IMAGES = 500
@@ -105,7 +106,9 @@ def run(
                 say(f"submitted: {options.output} is complete when its {SEAL} is there")
             return
         _run_pipeline(options, pipeline_options, plan, model_path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            publishing.is_published(attempt, SEAL, _ID)  # Which the line that is told knows.
         publishing.abandon(attempt)
         raise
     publishing.abandon(attempt)
@@ -258,7 +261,7 @@ def _complete(
     quality: Mapping[Group, ImageQuality],
     sample: Sequence[DecodedBatch],
 ) -> None:
-    if publishing.is_published(plan.attempt, SEAL, "reconstruction_id"):
+    if publishing.is_published(plan.attempt, SEAL, _ID):
         return
     _check_files(plan, files, quality)
     check_unchanged(plan.updated)
@@ -360,7 +363,7 @@ def _seal(plan: _Plan, files: Sequence[ShardFile]) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "format_version": 1,
-        "reconstruction_id": plan.attempt.run_id,
+        _ID: plan.attempt.run_id,
         "run": {"folder": plan.run.folder, "run_id": plan.run.manifest["run_id"]},
         "dataset": plan.run.manifest["dataset"]["name"],
         "model": plan.run.manifest["model"],

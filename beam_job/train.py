@@ -119,7 +119,8 @@ def run(options: TrainOptions) -> int:
             quiet=options.quiet,
         )
     except KeyboardInterrupt as interrupt:
-        if not exists(publishing.child(options.output, CHECKPOINT_FILE)):
+        checkpoint = publishing.child(options.output, CHECKPOINT_FILE)
+        if publishing.is_known_published() or not exists(checkpoint):
             raise
         raise KeyboardInterrupt("--resume goes on from its last epoch") from interrupt
     finally:

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_job import publishing
+from beam_job import compress as compress_command
+from beam_job import compress_pipeline, publishing
 from beam_job.__main__ import run
 from beam_job.options import WITH_REJECTS
 from tests.conftest import compress, tree
@@ -291,6 +292,41 @@ def test_an_interrupted_overwrite_says_how_to_go_on(images, tmp_path, capsys):
     assert "beside it an unfinished one: --overwrite --resume goes" in capsys.readouterr().err
     assert compress(*flags_of(images, output), "--overwrite", "--resume") == 0
     check_like_whole(output, images, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "where", [(compress_pipeline, "_run_pipeline"), (compress_command, "_show")]
+)
+def test_an_interrupt_that_comes_too_late_says_so(images, tmp_path, monkeypatch, capsys, where):
+    plain = getattr(*where)
+
+    def interrupted(*arguments: Any) -> None:
+        plain(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*where, interrupted)
+    argv = [flag for flag in flags_of(images, tmp_path / "out") if flag != "--quiet"]
+    assert compress(*argv) == 130
+    assert capsys.readouterr().err.endswith("interrupted; what it writes had been published\n")
+    assert run(["verify", f"--input={tmp_path}/out", "--quiet"]) == 0
+    assert attempts(tmp_path / "out") == []
+
+
+def test_nothing_is_left_of_an_attempt_that_is_removed_while_it_is_published(tmp_path, monkeypatch):
+    attempt = publishing.begin(str(tmp_path / "out"), "--output")
+    files = {name: write_bytes(f"{attempt.folder}/{name}", b"some") for name in ("a/1", "a/2")}
+    plain = publishing.move_all
+
+    def torn(folder: str, moves: list) -> None:
+        plain(folder, moves[:1])
+        shutil.rmtree(folder)
+        plain(folder, moves[1:])
+
+    monkeypatch.setattr(publishing, "move_all", torn)
+    with pytest.raises(RunError, match="is gone: something removed it"):
+        publishing.publish(attempt, files, "seal", b"{}", ("a",), overwrite=False)
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+    publishing.check_output(str(tmp_path / "out"), "seal", "run", overwrite=False)
 
 
 def test_what_was_half_published_is_in_nobodys_way(tmp_path):

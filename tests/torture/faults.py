@@ -45,6 +45,7 @@ from transforms.staged import staged_bytes, staged_table
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 _NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec")
 _INTERRUPTED = 130
+_TOO_LATE = "interrupted; what it writes had been published"
 _NO_ROOM = "No space left on device"
 
 
@@ -81,7 +82,7 @@ def outcome(
     """Looks at what a disturbed command left, lets it go on, and looks again."""
     command, expected = COMMANDS[name], place.reference(name).content
     folder = place.work / command.output
-    if ended.status == 0:
+    if ended.status == 0 or _TOO_LATE in ended.said:
         problems = [*differences(content_of(folder), expected), *leftovers(place.work, command)]
         return Story("complete", problems)
     problems = told(place, command, ended, naming=naming)
@@ -112,7 +113,7 @@ def interrupted(place: Workplace, rng: random.Random, kind: signal.Signals, time
         time.sleep(rng.uniform(0, 0.1))
     ended = running.ended()
     left = running.left_processes()
-    story = outcome(place, name, ended, naming=["interrupted; nothing was published"])
+    story = outcome(place, name, ended, naming=["interrupted; nothing was published", _TOO_LATE])
     problems = [*left, *story.problems]
     if as_a_shell_says(ended.status) not in (0, _INTERRUPTED):
         problems.append(f"it ended with {ended.status}: {ended.said!r}")
