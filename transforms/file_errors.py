@@ -126,6 +126,9 @@ def _status(cause: Any) -> int | None:
 def _text(cause: Any) -> str:
     if isinstance(cause, int):
         return f"HTTP status {cause}"
+    below = cause.__context__
+    if isinstance(below, AttributeError) and _is_silence(below):  # Whose text Beam gives another.
+        return _text(below)
     if isinstance(cause, AttributeError):
         return f"no answer: {_text(cause.__context__)}" if cause.__context__ else "no answer"
     text = getattr(cause, "message", None) or str(cause) or type(cause).__name__

@@ -43,6 +43,7 @@ COMMANDS = {
 }
 """Each with what seals its output."""
 RESUMED = ("stage", "compress")
+INSIDE = ("Traceback", "object has no attribute")
 SOURCE = "images.npy"
 OWN_TO_A_RUN = ("run_id", "reconstruction_id", "created", "flags")
 IMAGES = 120
@@ -225,8 +226,8 @@ class Campaign:
         if ended.status is None:
             return f"did not end in {BOUND_SECONDS} s"
         told = ended.said.splitlines()
-        if ended.status not in (0, 1, 2) or "Traceback" in ended.said:
-            return f"ended with status {ended.status}"
+        if ended.status not in (0, 1, 2) or any(word in ended.said for word in INSIDE):
+            return f"ended with status {ended.status}, or told of its inside"
         if ended.status and (len(told) != 1 or not told[0].startswith("error: ")):
             return f"said {len(told)} lines of its failure"
         if not ended.status and told:
