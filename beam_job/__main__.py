@@ -14,18 +14,20 @@ Every error is one line on stderr, `error: ...`, and nothing is on stdout then.
 
 import gc
 import io
+import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from beam_job import options
 from beam_job.lines import tell
 from beam_job.logs import set_up_logging
-from beam_job.options import FAILED, INTERRUPTED, WRONG
+from beam_job.options import DONE, FAILED, INTERRUPTED, WITH_REJECTS, WRONG
 from transforms.quiet import no_collection
 
 _PATIENCE_SECONDS = 3.0
@@ -44,9 +46,23 @@ def main() -> None:
     # What is done is done; by now an interrupt would only give it another exit status.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    if status not in (DONE, WITH_REJECTS):
+        _leave(status)
     # Python's last collection would walk all that Beam and TensorFlow made: 0.7 s for nothing.
     gc.freeze()
     sys.exit(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends the process where threads may still compute.
+
+    Python would end them as they come back from native code, by unwinding it; what is wrapped by
+    pybind11, as ncnn is, then ends the process by SIGABRT (its issue 2215).
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # Nobody reads it any more, or it is closed.
+            stream.flush()
+    os._exit(status)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,8 @@
 
 import errno
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -29,3 +31,35 @@ def test_a_second_interrupt_does_not_cut_short_how_the_first_is_answered(monkeyp
     now += 0.2
     with pytest.raises(KeyboardInterrupt):
         main_module._interrupt(signal.SIGINT, None)
+
+
+COMPUTING_AT_ITS_END = """
+import threading, time
+from pathlib import Path
+import numpy as np
+from beam_job import __main__
+from transforms.engines import ncnn_engine
+from transforms.keras_file import read_layers
+from transforms.model_directory import find_model
+
+content = Path(find_model(None).encoder).read_bytes()
+network = ncnn_engine._loaded(ncnn_engine.translate(read_layers(content)))
+
+def compute():
+    while True:
+        ncnn_engine._computed(network, np.zeros((1, 28, 28), np.float32))
+
+for _ in range(2):
+    threading.Thread(target=compute, daemon=True).start()
+time.sleep(0.3)
+__main__.run = lambda argv: 130
+__main__.main()
+"""
+"""Interrupted while a worker's thread is in native code, which nothing can wait for."""
+
+
+def test_an_interrupt_does_not_end_native_code_under_its_hands():
+    done = subprocess.run(
+        [sys.executable, "-c", COMPUTING_AT_ITS_END], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "")

@@ -337,7 +337,10 @@ def is_told_incomplete(work: Path, command: Command) -> bool:
     if command.argv[0] == "compress":
         with contextlib.redirect_stderr(io.StringIO()) as said:
             status = run(["verify", f"--input={folder}"])
-        return status == 2 and "no complete run" in said.getvalue()
+        # Where nothing had been done the folder itself is gone again.
+        return (
+            status == 2 and re.search("no complete run|is no folder", said.getvalue()) is not None
+        )
     if command.argv[0] == "train":
         try:
             find_model(folder)
