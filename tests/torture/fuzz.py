@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from math import ceil
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -350,9 +351,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def shares(readers: Mapping[str, Any], inputs: int) -> dict[str, int]:
-    """How many inputs each reader gets."""
+    """How many inputs each reader gets; together no fewer than asked for."""
     whole = sum(reader.share for reader in readers.values())
-    return {name: round(inputs * reader.share / whole) for name, reader in readers.items()}
+    return {name: ceil(inputs * reader.share / whole) for name, reader in readers.items()}
 
 
 def _campaign(reader: str, seed: int, inputs: int, output: Path) -> Outcome:
