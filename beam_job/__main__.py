@@ -86,7 +86,7 @@ def run(argv: list[str]) -> int:
     except options.UsageError as error:
         caught, status, line = error, WRONG, str(error)
     except KeyboardInterrupt as interrupt:
-        tell("; ".join(["interrupted", _published_or_not(), *map(str, interrupt.args)]))
+        tell("; ".join(["interrupted", _published_or_not(argv), *map(str, interrupt.args)]))
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001  # The last line of defence: told in one line.
         caught, (status, line) = error, _told(error)
@@ -96,9 +96,10 @@ def run(argv: list[str]) -> int:
     return status
 
 
-def _published_or_not() -> str:
-    publishing = sys.modules.get("beam_job.publishing")
-    is_published = publishing is not None and publishing.is_known_published()
+def _published_or_not(argv: list[str]) -> str:
+    publishing = sys.modules.get("beam_job.publishing")  # Without it nothing has been.
+    flag = "--data_dir" if argv[:1] == ["stage"] else "--output"
+    is_published = publishing is not None and publishing.is_known_published(flag)
     return "what it writes had been published" if is_published else "nothing was published"
 
 

@@ -36,6 +36,7 @@ from transforms.engines.choice import (
     load_decoder,
     load_encoder,
 )
+from transforms.errors import StoreFailedError
 from transforms.files import file_facts
 from transforms.images import ImageBatch, Reject, Shard
 from transforms.latents import LatentBatch
@@ -116,7 +117,8 @@ def run(
         _run_pipeline(options, pipeline_options, planned, shards)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
-            publishing.is_published(attempt, MANIFEST, "run_id")  # Which the line told knows.
+            with contextlib.suppress(StoreFailedError):  # What is told then is of the interrupt.
+                publishing.is_published(attempt, MANIFEST, "run_id")  # Which the line told knows.
         raise resume.leave(attempt, error) from error
     publishing.abandon(attempt)
 

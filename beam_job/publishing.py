@@ -15,7 +15,7 @@ import random
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from transforms.errors import FilledError, InputError, RunError, StoreFailedErro
 from transforms.file_errors import is_file_system_error
 from transforms.files import (
     FileFacts,
+    check_moved,
     exists,
     is_local,
     join_path,
@@ -50,8 +51,10 @@ _LONGEST_PAUSE = 5.0
 
 _held: dict[str, int] = {}
 """The folders of attempts that this process holds, each by a file descriptor."""
-_known = {"published": False}
-"""What is_known_published says."""
+_begun: dict[str, str] = {}
+"""By flag, the output that this process began last."""
+_published: set[str] = set()
+"""The outputs that this process knows to be published since it began them."""
 
 
 class Attempt(NamedTuple):
@@ -132,9 +135,14 @@ def linked_folder(folder: str) -> str | None:
     return next(map(str, links), None)
 
 
-def is_known_published() -> bool:
-    """Whether this process knows that what it began last is there: an interrupt comes too late."""
-    return _known["published"]
+def is_known_published(flag: str) -> bool:
+    """Whether this process knows that a flag's output is there: an interrupt comes too late."""
+    return _begun.get(flag) in _published
+
+
+def is_known_done(attempt: Attempt) -> bool:
+    """Whether this process knows that an attempt's output is published."""
+    return attempt.output in _published
 
 
 def is_published(attempt: Attempt, seal: str, identifier: str) -> bool:
@@ -147,20 +155,21 @@ def is_published(attempt: Attempt, seal: str, identifier: str) -> bool:
     except (ValueError, OSError):  # None, none of ours, or one that another command exchanges.
         return False
     found = isinstance(there, dict) and there.get(identifier) == attempt.run_id
-    _known["published"] |= found
+    if found:
+        _published.add(attempt.output)
     return found
 
 
 def read_published(output: str, *names: str) -> list[Any]:
-    """JSON that a command has just published; FilledError where another took it."""
-    _known["published"] = True
+    """JSON that a command has just published; FilledError where it is no longer there."""
+    _published.add(output)
     try:
         return [read_json(child(output, name)) for name in names]
     except OSError as error:
         reason = error.strerror or error
         raise FilledError(
-            f"--output={output} was written, and cannot be read any more ({reason}): another "
-            "command overwrote or removed it; give another folder"
+            f"--output={output} was written, and cannot be read any more ({reason}): see whether "
+            "another command overwrote or removed it, or give another folder"
         ) from error
 
 
@@ -187,7 +196,8 @@ def begin(output: str, flag: str) -> Attempt:
 
     Raises InputError, naming the flag, where it cannot be written.
     """
-    _known["published"] = False
+    _begun[flag] = output
+    _published.discard(output)
     folder = child(output, f"{ATTEMPT_PREFIX}{uuid.uuid4().hex[:12]}")
     try:
         made = _missing_folders(Path(output)) if is_local(output) else ()
@@ -287,11 +297,11 @@ def publish(
         check_not_filled(attempt, seal, overwrite=overwrite)
         _check_not_removed(attempt)
         _remove_left_attempts(attempt, overwrite=overwrite)
+        _check_all_there(attempt, files)
         try:
             _publish(attempt, files, seal, content, owned)
-        except Exception:
-            if is_local(attempt.folder) and not Path(attempt.folder).exists():
-                _take_back(attempt, files, owned)
+        except BaseException:
+            _mark_unfinished(attempt, files, seal)
             raise
     remove(attempt.folder)
     release(attempt)
@@ -358,14 +368,34 @@ def _publish(
     for folder in owned:
         remove_empty_folders(child(output, folder))
     move(child(attempt.folder, seal), child(output, seal), sealing)
-    _known["published"] = True
+    _published.add(output)
 
 
-def _take_back(attempt: Attempt, files: Mapping[str, FileFacts], owned: Sequence[str]) -> None:
-    """Removes what was moved from an attempt that somebody has removed, for nothing can go on."""
-    remove_all([child(attempt.output, name) for name in files])
-    for folder in owned:
-        remove_empty_folders(child(attempt.output, folder))
+def _check_all_there(attempt: Attempt, files: Mapping[str, FileFacts]) -> None:
+    """Raises RunError where a file was removed, before an older run makes room for the new one.
+
+    Files may have been moved already, by who was interrupted while it published.
+    """
+    there = set(list_files(child(attempt.folder, "**")))
+    for name, facts in files.items():
+        path = child(attempt.folder, name)
+        if path not in there:
+            check_moved(path, child(attempt.output, name), facts)
+
+
+def _mark_unfinished(attempt: Attempt, files: Mapping[str, FileFacts], seal: str) -> None:
+    """Leaves a sign of what was moved without its seal, by which a command may replace it.
+
+    The attempt may be gone, or be abandoned. The sign is an attempt that nobody holds.
+    """
+    output = attempt.output
+    if not is_local(output) or exists(child(output, seal)):
+        return
+    if any(exists(child(output, name)) for name in files):
+        sign = Path(child(output, f"{ATTEMPT_PREFIX}{uuid.uuid4().hex[:12]}"))
+        with suppress(OSError):  # Why it failed is told.
+            sign.mkdir()
+            (sign / BEGUN).touch()
 
 
 def _remove_left_attempts(attempt: Attempt, *, overwrite: bool) -> None:

@@ -37,7 +37,7 @@ from transforms.decode import (
     original_pixels,
 )
 from transforms.engines.choice import load_decoder
-from transforms.errors import InputError, RunError
+from transforms.errors import InputError, RunError, StoreFailedError
 from transforms.files import FileFacts, file_facts, read_bytes, write_bytes
 from transforms.images import Shard, ShardKey
 from transforms.model_directory import Model
@@ -108,7 +108,8 @@ def run(
         _run_pipeline(options, pipeline_options, plan, model_path)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
-            publishing.is_published(attempt, SEAL, _ID)  # Which the line that is told knows.
+            with contextlib.suppress(StoreFailedError):  # What is told then is of the interrupt.
+                publishing.is_published(attempt, SEAL, _ID)  # Which the line that is told knows.
         publishing.abandon(attempt)
         raise
     publishing.abandon(attempt)

@@ -174,10 +174,10 @@ def finished_shards(attempt: Attempt) -> int:
 def leave(attempt: Attempt, error: BaseException) -> BaseException:
     """Leaves what an attempt has finished for --resume; the error, with how far it came.
 
-    An attempt that has finished nothing, or that came too late, is abandoned. One whose store fails
-    is left as it is, and the store not asked for more.
+    An attempt that has finished nothing or all, or that came too late, is abandoned. One whose
+    store fails is left as it is, and the store not asked for more.
     """
-    if isinstance(error, FilledError):
+    if isinstance(error, FilledError) or publishing.is_known_done(attempt):
         publishing.abandon(attempt)
         return error
     flags, how_far = "--resume", ""

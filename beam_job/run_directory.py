@@ -1,8 +1,8 @@
 """What there is in a run directory, and whether a run may be written to one."""
 
+import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from beam_job import __version__, publishing
@@ -176,7 +176,8 @@ def _check_manifest(run: CompleteRun) -> None:
 def complete_run(folder: str) -> CompleteRun:
     """The run in a folder; raises InputError where there is none, or its manifest is not whole."""
     path = publishing.child(folder, MANIFEST)
-    if is_local(folder) and not Path(folder).is_dir():
+    # Path's own raises where the name is one that no folder can have.
+    if is_local(folder) and not os.path.isdir(folder):  # noqa: PTH112
         raise InputError(f"--input={folder} is no folder: give a run directory")
     if not exists(path):
         raise InputError(

@@ -118,11 +118,6 @@ def run(options: TrainOptions) -> int:
             resume=options.resume,
             quiet=options.quiet,
         )
-    except KeyboardInterrupt as interrupt:
-        checkpoint = publishing.child(options.output, CHECKPOINT_FILE)
-        if publishing.is_known_published() or not exists(checkpoint):
-            raise
-        raise KeyboardInterrupt("--resume goes on from its last epoch") from interrupt
     finally:
         publishing.abandon(attempt)
     if not options.quiet:
@@ -172,14 +167,24 @@ def train(
     if initial is not None and not progress.history:
         progress = Progress(weights=_weights(initial, settings))
 
+    replaced = exists(publishing.child(attempt.output, CARD_FILE))
+    to_go_on_with = bool(progress.history)
+
     def save(progress: Progress) -> None:
+        nonlocal to_go_on_with
         # Half a file of who is killed meanwhile stays in the attempt, in nobody's way.
         written = publishing.child(attempt.folder, CHECKPOINT_FILE)
         facts = write_bytes(written, checkpoint_bytes(progress, settings, fingerprint))
         move(written, checkpoint, facts)
+        to_go_on_with = True
 
     try:
         fitted = fit(data.training, data.validation, settings, progress, save, quiet=quiet)
+    except KeyboardInterrupt as interrupt:
+        if not to_go_on_with:
+            raise
+        flags = "--overwrite --resume" if replaced else "--resume"
+        raise KeyboardInterrupt(f"{flags} goes on from its last epoch") from interrupt
     except NothingLearntError as error:
         raise RunError(
             "training stopped in its first epoch, where the loss was no number, so there is no "

@@ -1074,8 +1074,8 @@ ELSEWHERE = [
         "was written to while the job read it",
     ),
     seen(
-        "--output=out was written, and cannot be read any more (No such file or directory): "
-        "another command overwrote or removed it; give another folder",
+        "--output=out was written, and cannot be read any more (No such file or directory): see "
+        "whether another command overwrote or removed it, or give another folder",
         "beam_job/test_compress.py::test_a_run_that_is_gone_before_it_is_shown_is_told",
         "and cannot be read any more",
     ),

@@ -231,7 +231,13 @@ def move(source: str, destination: str, facts: FileFacts) -> None:
         with told_unless("written", destination) if is_local(source) else nullcontext():
             make_parent(destination)
             _rename(source, destination)
-    elif not exists(destination) or file_facts(destination) != facts:
+    else:
+        check_moved(source, destination, facts)
+
+
+def check_moved(source: str, destination: str, facts: FileFacts) -> None:
+    """Raises RunError unless a file that is no longer where it was has been moved."""
+    if not exists(destination) or file_facts(destination) != facts:
         raise RunError(f"{source} is gone: something removed it while the job ran; run it again")
 
 

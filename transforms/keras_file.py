@@ -63,6 +63,10 @@ _UNREADABLE = (
 )
 
 
+_MAX_DEPTH, _MAX_PATH_BYTES, _MAX_OBJECTS = 32, 4096, 100_000
+"""Of HDF5: a network within a network takes two levels, a layer's weights three and few objects."""
+
+
 class UnknownNetworkError(Exception):
     """A network is made of more than what can be read here; the text says of what, in a line."""
 
@@ -139,15 +143,27 @@ def _check_weights(content: bytes) -> None:
     """
     import h5py
 
-    links: list[tuple[bytes, int]] = []
+    # What is raised within a callback, as h5py's own visititems does, comes out as a SystemError;
+    # what is returned ends the visit.
+    def refused(name: bytes, facts: Any) -> str | None:
+        if facts.type == h5py.h5l.TYPE_EXTERNAL:
+            return f"weights that lie in another file: {name[:_SHOWN_CHARACTERS]!r}"
+        if name.count(b"/") > _MAX_DEPTH or len(name) > _MAX_PATH_BYTES:
+            return f"weights nested as Keras nests none: {name[:_SHOWN_CHARACTERS]!r}"
+        return None
+
     objects: list[tuple[bytes, int]] = []
+
+    def too_many(name: bytes, facts: Any) -> bool | None:
+        objects.append((name, facts.type))
+        return True if len(objects) > _MAX_OBJECTS else None
+
     with _hdf5(content) as file:
-        # What h5py's own visititems raises within a callback comes out as a SystemError.
-        file.id.links.visit(lambda name, facts: links.append((name, facts.type)), info=True)
-        h5py.h5o.visit(file.id, lambda name, facts: objects.append((name, facts.type)), info=True)
-        for name, kind in links:
-            if kind == h5py.h5l.TYPE_EXTERNAL:
-                raise ValueError(f"weights that lie in another file: {name.decode()}")
+        # Links first: it is told of one before what it leads to is gone through, however deep.
+        if reason := file.id.links.visit(refused, info=True):
+            raise ValueError(reason)
+        if h5py.h5o.visit(file.id, too_many, info=True):
+            raise ValueError(f"more than {_MAX_OBJECTS:,} weights")
         for name, kind in objects:
             if kind == h5py.h5o.TYPE_DATASET:
                 _check_stored(name.decode(), file[name], len(content))

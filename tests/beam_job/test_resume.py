@@ -312,9 +312,37 @@ def test_an_interrupt_that_comes_too_late_says_so(images, tmp_path, monkeypatch,
     assert attempts(tmp_path / "out") == []
 
 
-def test_nothing_is_left_of_an_attempt_that_is_removed_while_it_is_published(tmp_path, monkeypatch):
-    attempt = publishing.begin(str(tmp_path / "out"), "--output")
-    files = {name: write_bytes(f"{attempt.folder}/{name}", b"some") for name in ("a/1", "a/2")}
+def test_an_interrupt_is_not_told_of_what_was_staged(tmp_path, monkeypatch, capsys):
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compress_pipeline, "_run_pipeline", interrupted)
+    flags = ["--dataset=sample", f"--data_dir={tmp_path}/data", f"--output={tmp_path}/out"]
+    assert compress(*flags, "--quiet") == 130
+    assert capsys.readouterr().err.endswith("interrupted; nothing was published\n")
+    assert (tmp_path / "data/sample/dataset.json").exists()
+
+
+def test_an_attempt_that_is_removed_leaves_the_older_run(images, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "out"
+    assert compress(*flags_of(images, output)) == 0
+    before = tree(output)
+
+    def remove_attempt(attempt: publishing.Attempt) -> None:
+        shutil.rmtree(attempt.folder)
+
+    monkeypatch.setattr(publishing, "_check_not_removed", remove_attempt)
+    assert compress(*flags_of(images, output), "--latent_dtype=float16", "--overwrite") == 1
+    assert "is gone: something removed it while the job ran" in capsys.readouterr().err
+    assert tree(output) == before
+
+
+def test_an_attempt_that_is_removed_while_it_is_published_is_made_anew(tmp_path, monkeypatch):
+    def attempt_with_files() -> tuple[publishing.Attempt, dict[str, Any]]:
+        attempt = publishing.begin(str(tmp_path / "out"), "--output")
+        files = {name: write_bytes(f"{attempt.folder}/{name}", b"some") for name in ("a/1", "a/2")}
+        return attempt, files
+
     plain = publishing.move_all
 
     def torn(folder: str, moves: list) -> None:
@@ -323,10 +351,16 @@ def test_nothing_is_left_of_an_attempt_that_is_removed_while_it_is_published(tmp
         plain(folder, moves[1:])
 
     monkeypatch.setattr(publishing, "move_all", torn)
+    attempt, files = attempt_with_files()
     with pytest.raises(RunError, match="is gone: something removed it"):
         publishing.publish(attempt, files, "seal", b"{}", ("a",), overwrite=False)
-    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+    publishing.abandon(attempt)
+    monkeypatch.undo()
     publishing.check_output(str(tmp_path / "out"), "seal", "run", overwrite=False)
+    attempt, files = attempt_with_files()
+    publishing.publish(attempt, files, "seal", b"{}", ("a",), overwrite=False)
+    assert set(tree(tmp_path / "out")) == {"a/1", "a/2", "seal"}
+    assert attempts(tmp_path / "out") == []
 
 
 def test_what_was_half_published_is_in_nobodys_way(tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,18 +113,36 @@ def test_compress_takes_the_model(model, tmp_path, data_dir):
     assert described["latent_bytes"] == 32
 
 
-def test_an_interrupt_says_how_to_go_on(tmp_path, data_dir, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ("epochs", "older", "hint"),
+    [
+        (0, False, ""),
+        (1, False, "; --resume goes on from its last epoch"),
+        (1, True, "; --overwrite --resume goes on from its last epoch"),
+    ],
+)
+def test_an_interrupt_says_how_to_go_on(
+    tmp_path, data_dir, monkeypatch, capfd, epochs, older, hint
+):
     from beam_job import train
+    from beam_job.fit import Progress
 
-    def interrupted_in_the_second_epoch(*_: object, **__: object) -> None:
-        (tmp_path / "checkpoint.npz").touch()
+    def interrupted(*given: Any, **_: object) -> None:
+        for _ in range(epochs):
+            given[4](Progress())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "fit", interrupted_in_the_second_epoch)
-    argv = ["train", "--dataset=sample", data_dir, "--epochs=4", f"--output={tmp_path}", "--quiet"]
+    monkeypatch.setattr(train, "fit", interrupted)
+    monkeypatch.setattr(train, "checkpoint_bytes", lambda *_: b"a checkpoint")
+    argv = ["train", "--dataset=sample", data_dir, f"--output={tmp_path}/model", "--quiet"]
+    (tmp_path / "model").mkdir()
+    if older:
+        (tmp_path / "model/model.json").touch()
+        argv.append("--overwrite")
     assert run(argv) == 130
-    line = "interrupted; nothing was published; --resume goes on from its last epoch\n"
-    assert capfd.readouterr().err == line
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line == f"interrupted; nothing was published{hint}"
+    assert (tmp_path / "model/checkpoint.npz").exists() == bool(epochs)
 
 
 def test_training_that_was_killed_goes_on_from_its_last_epoch(tmp_path, data_dir, capfd):

@@ -271,6 +271,11 @@ def test_other_images_are_told_from_those_of_the_run(whole: Path, tmp_path: Path
     assert "--against holds 30 images of split all" in capsys.readouterr().err
 
 
+def test_a_name_that_no_folder_can_have_is_wrong_input(capsys):
+    assert verify(Path("a" * 300)) == 2
+    assert "is no folder: give a run directory" in capsys.readouterr().err
+
+
 def test_a_folder_without_a_run_is_wrong_input(tmp_path: Path, capsys):
     assert verify(tmp_path) == 2
     assert "has no manifest.json, so there is no complete run" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from tests.keras_files import (
     with_random_weights,
     zipped,
 )
+from transforms import keras_file
 from transforms.autoencoder import build_decoder, build_encoder, import_keras
 from transforms.errors import InputError
 from transforms.keras_file import UnknownNetworkError, keras_content, read_layers
@@ -147,6 +148,20 @@ def with_damaged_weights(content: bytes, compression: int) -> bytes:
     start = spoilt.index(b"model.weights.h5") + len("model.weights.h5")
     spoilt[start : start + 64] = bytes(byte ^ 255 for byte in spoilt[start : start + 64])
     return bytes(spoilt)
+
+
+def test_weights_nested_too_deep_are_not_taken(content):
+    def nest(file):
+        group = file
+        for _ in range(200):
+            group = group.create_group("g" * 200)
+
+    unknown(reweighted(content, nest), "nested as Keras nests none")
+
+
+def test_too_many_weights_are_not_taken(content, monkeypatch):
+    monkeypatch.setattr(keras_file, "_MAX_OBJECTS", 5)
+    unknown(content, "more than 5 weights")
 
 
 def with_lost_group(weights: bytes) -> bytes:
