@@ -263,7 +263,7 @@ def all_attempts(output: str) -> list[Attempt]:
     if is_local(output):
         there = sorted(Path(output).glob(f"{ATTEMPT_PREFIX}*"))
         # A link leads to what is none of this output's.
-        found = [str(path) for path in there if not path.is_symlink()]
+        found = [child(output, path.name) for path in there if not path.is_symlink()]
     else:
         top = child(output, ATTEMPT_PREFIX)
         paths = list_files(f"{top}*/**")

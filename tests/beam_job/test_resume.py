@@ -312,6 +312,18 @@ def test_an_interrupt_that_comes_too_late_says_so(images, tmp_path, monkeypatch,
     assert attempts(tmp_path / "out") == []
 
 
+@pytest.mark.parametrize("output", ["./out", "a//out", "out/", "../here/out"])
+def test_an_attempt_is_no_other_by_another_spelling(tmp_path, monkeypatch, output):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    attempt = publishing.begin(output, "--output")
+    assert publishing.all_attempts(output) == [publishing.Attempt(attempt.folder, output)]
+    assert publishing.other_attempts(attempt) == []
+    files = {"a": write_bytes(publishing.child(attempt.folder, "a"), b"some")}
+    publishing.publish(attempt, files, "seal", b"{}", (), overwrite=False)
+    assert set(tree(Path(output))) == {"a", "seal"}
+
+
 def test_an_interrupt_is_not_told_of_what_was_staged(tmp_path, monkeypatch, capsys):
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
