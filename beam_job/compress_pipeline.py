@@ -14,7 +14,7 @@ from beam_job.decoded_sample import Sample, one_in
 from beam_job.kept_shards import ReadKept
 from beam_job.logs import worker_processes_held_back
 from beam_job.model_facts import STORED_DTYPES, latents_metadata, model_facts
-from beam_job.options import CompressOptions, beam_options, without_secrets
+from beam_job.options import CompressOptions, beam_options
 from beam_job.pipelines import (
     has_worker_processes,
     import_meanwhile,
@@ -24,6 +24,7 @@ from beam_job.pipelines import (
     submit,
 )
 from beam_job.progress import Progress, tick
+from beam_job.recorded import recorded_flags, recorded_options
 from beam_job.remote import Runner, model_for
 from beam_job.run_directory import MANIFEST
 from beam_job.stage import open_dataset, with_gzips_staged
@@ -105,7 +106,7 @@ def run(
             shards={shard.key.split: shard.key.of for shard in shards},
             characters=dataset.characters,
             model=facts,
-            flags={**vars(options), "beam": without_secrets(beam_flags)},
+            flags={**recorded_options(vars(options)), "beam": recorded_flags(beam_flags)},
             max_rejects=options.max_rejects,
             decoder_engine=decodes,
             model_path=model_for(runner, model, options.model, attempt.folder),
@@ -131,7 +132,7 @@ def _job(options: CompressOptions, dataset: Dataset, model: dict[str, Any]) -> d
                 "name": dataset.name,
                 "fingerprint": dataset.fingerprint,
                 "images": dataset.rows,
-                "sources": [source._asdict() for source in dataset.sources],
+                "sources": [source.to_json() for source in dataset.sources],
                 "characters": dataset.characters,
             },
             "model": model,

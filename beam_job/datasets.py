@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from beam_job.recorded import without_credentials
 from transforms.errors import InputError, first_line
 from transforms.files import exists, join_path, last_updated
 from transforms.images import LABEL_COLUMN, Segment, Shard, ShardKey
@@ -79,6 +80,10 @@ class Source(NamedTuple):
     split: str | None
     bytes: int
     sha256: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values; a URL without credentials."""
+        return {**self._asdict(), "path": without_credentials(self.path)}
 
 
 class ImageFile(NamedTuple):
@@ -243,7 +248,11 @@ def check_unchanged(updated: Mapping[str, float]) -> None:
 
 
 def with_checksums(sources: Sequence[Source], checksums: Mapping[str, str]) -> tuple[Source, ...]:
-    """The sources with the SHA-256 that was found for their paths."""
+    """The sources as they are recorded: with the SHA-256 that was found, without credentials."""
     return tuple(
-        source._replace(sha256=checksums.get(source.path, source.sha256)) for source in sources
+        source._replace(
+            path=without_credentials(source.path),
+            sha256=checksums.get(source.path, source.sha256),
+        )
+        for source in sources
     )

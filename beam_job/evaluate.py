@@ -239,7 +239,7 @@ def _what(dataset: Dataset, model: Model, subject: Subject) -> dict[str, Any]:
         "dataset": {
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
-            "sources": [source._asdict() for source in dataset.sources],
+            "sources": [source.to_json() for source in dataset.sources],
         },
         "model": {
             "name": model.name,

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from beam_job.datasets import CHARACTERS, Dataset, ImageFile, Source, is_split_name
 from beam_job.options import DEFAULT_MAX_UNPACKED_BYTES
+from beam_job.recorded import without_credentials
 from transforms.errors import InputError, first_line
 from transforms.files import (
     exists,
@@ -105,7 +106,7 @@ def files_dataset(
     if not any(file.segment.rows for file in files):
         raise InputError(f"--input={pattern} holds no images: give files that hold some")
     return Dataset(
-        pattern,
+        without_credentials(pattern),
         tuple(file for file in files if file.segment.rows),
         _merged_characters(facts),
         tuple(_sources(facts)),

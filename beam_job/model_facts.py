@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from beam_job.recorded import without_credentials
 from transforms.engines.choice import INT8, Engine
 from transforms.engines.network import Network
 from transforms.json_documents import is_count
@@ -36,7 +37,7 @@ def model_facts(
     """The model of a run, as its manifest has it. encoder: as the engine has loaded it."""
     (latent_size,) = encoder.output_shape
     return {
-        "name": model.name,
+        "name": without_credentials(model.name),
         "sha256": model.encoder_sha256,
         "decoder_sha256": model.decoder_sha256,
         "parameters": encoder.parameters,

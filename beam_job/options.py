@@ -9,7 +9,6 @@ import argparse
 import difflib
 import math
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,7 +47,6 @@ again, which took more time and more CPU (benchmarks/PROCESSES.md).
 DONE, FAILED, WRONG, WITH_REJECTS, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses; __main__ says what each means."""
 
-_SECRET = re.compile("secret|password|token|access_key|credential", re.IGNORECASE)
 _RUNNERS_WITH_FLAGS_OF_THEIR_OWN = ("flink", "spark", "portable", "prism")
 
 
@@ -849,15 +847,3 @@ def _beam_parser() -> argparse.ArgumentParser:
         if "_add_argparse_args" in declared.__dict__:
             declared._add_argparse_args(parser)  # noqa: SLF001  # Where Beam has flags declared.
     return parser
-
-
-def without_secrets(flags: Sequence[str]) -> list[str]:
-    """The flags fit to be written down: the values of keys, passwords and tokens are left out."""
-    shown: list[str] = []
-    hide_next = False
-    for flag in flags:
-        name, equals, _ = flag.partition("=")
-        is_secret = name.startswith("-") and _SECRET.search(name) is not None
-        shown.append(f"{name}=..." if is_secret and equals else "..." if hide_next else flag)
-        hide_next = is_secret and not equals
-    return shown

@@ -138,7 +138,7 @@ def _training_data(name: str, sources: tuple[Source, ...], parts: Partition) -> 
         },
         {
             "name": name,
-            "sources": [source._asdict() for source in sources],
+            "sources": [source.to_json() for source in sources],
             "split": parts.rule,
         },
     )

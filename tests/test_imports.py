@@ -48,6 +48,7 @@ QUICK = [
     "beam_job.preflight",
     "beam_job.publishing",
     "beam_job.reconstruct",
+    "beam_job.recorded",
     "beam_job.run_directory",
     "beam_job.sample",
     "beam_job.stage",

@@ -9,7 +9,6 @@ from beam_job.options import (
     UsageError,
     beam_options,
     parse,
-    without_secrets,
 )
 
 COMPRESS = ["compress", "--dataset=sample", "--output=o"]
@@ -84,16 +83,6 @@ def test_wrong_use_is_one_line(argv: list[str], said: str):
     with pytest.raises(UsageError, match=said) as error:
         parse(argv)
     assert "\n" not in str(error.value)
-
-
-def test_secrets_are_not_written_down():
-    flags = ["--runner=DirectRunner", "--s3_secret_access_key=abc", "--s3_session_token", "def"]
-    assert without_secrets(flags) == [
-        "--runner=DirectRunner",
-        "--s3_secret_access_key=...",
-        "--s3_session_token",
-        "...",
-    ]
 
 
 def test_version(capsys):
