@@ -12,17 +12,9 @@ from beam_job.completion import Run, complete
 from beam_job.datasets import Dataset, Source, cut_shards
 from beam_job.decoded_sample import Sample, one_in
 from beam_job.kept_shards import ReadKept
-from beam_job.logs import worker_processes_held_back
 from beam_job.model_facts import STORED_DTYPES, latents_metadata, model_facts
 from beam_job.options import CompressOptions, beam_options
-from beam_job.pipelines import (
-    has_worker_processes,
-    import_meanwhile,
-    is_local,
-    new_pipeline,
-    run_to_end,
-    submit,
-)
+from beam_job.pipelines import import_meanwhile, is_local, new_pipeline, run_to_end, submit
 from beam_job.progress import Progress, tick
 from beam_job.recorded import recorded_flags, recorded_options
 from beam_job.remote import Runner, model_for
@@ -150,12 +142,8 @@ def _run_pipeline(
     if not is_local(pipeline_options):
         run_to_end(build_pipeline(options, pipeline_options, planned, shards))
         return
-    loud = has_worker_processes(pipeline_options) and not options.debug
-    held_back = worker_processes_held_back() if loud else contextlib.nullcontext()
-    total = sum(planned.staged.values())
-    if not has_worker_processes(pipeline_options):
-        import_meanwhile(*REPORT_IMPORTS)
-    with held_back, Progress(total, quiet=options.quiet) as progress:
+    import_meanwhile(*REPORT_IMPORTS)
+    with Progress(sum(planned.staged.values()), quiet=options.quiet) as progress:
         run_to_end(build_pipeline(options, pipeline_options, planned, shards, progress.path))
 
 

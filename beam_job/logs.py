@@ -3,11 +3,8 @@
 import contextlib
 import io
 import logging
-import os
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
 from typing import TextIO
 
 from transforms.printable import printable_lines
@@ -93,28 +90,3 @@ def printed_tracebacks_held_back() -> contextlib.AbstractContextManager:
     if logging.getLogger().isEnabledFor(logging.INFO):
         return contextlib.nullcontext()
     return contextlib.redirect_stderr(_WithoutTracebacks(sys.stderr))
-
-
-@contextlib.contextmanager
-def worker_processes_held_back() -> Iterator[None]:
-    """Keeps what worker processes say on the stderr that they inherit out of sight.
-
-    They log each step of their life at INFO, before they look at any option. What makes one of
-    them fail arrives here as an exception.
-    """
-    ours = os.fdopen(os.dup(2), "w", buffering=1)
-    handlers = [
-        handler
-        for handler in logging.getLogger().handlers
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr
-    ]
-    with tempfile.TemporaryFile() as held, contextlib.redirect_stderr(ours):
-        os.dup2(held.fileno(), 2)
-        streams = [(handler, handler.setStream(ours)) for handler in handlers]
-        try:
-            yield
-        finally:
-            os.dup2(ours.fileno(), 2)
-            for handler, stream in streams:
-                handler.setStream(stream)
-    ours.close()

@@ -41,7 +41,8 @@ LOCAL_RUNNER = "FnApiRunner"
 """Beam's local runner in Python; DirectRunner tries to download Prism first.
 
 One process, whose engine has all cores: each of several workers would import Beam and load a model
-again, which took more time and more CPU (benchmarks/PROCESSES.md).
+again, which took more time and more CPU (benchmarks/PROCESSES.md). So _check_running_mode refuses
+them.
 """
 
 DONE, FAILED, WRONG, WITH_REJECTS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -192,6 +193,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, list[str]]:
     command = settings.pop("command")
     if command not in PIPELINE_COMMANDS and beam_flags:
         raise UsageError(f"there is no flag {beam_flags[0]}; see `{_program()} {command} --help`")
+    _check_running_mode(beam_flags)
     if command == "stage":
         return StageOptions(**settings), beam_flags
     if command == "reconstruct":
@@ -205,6 +207,19 @@ def parse(argv: Sequence[str]) -> tuple[Options, list[str]]:
     if command == "evaluate":
         return EvaluateOptions(**settings), beam_flags
     return _compress_options(settings), beam_flags
+
+
+def _check_running_mode(beam_flags: Sequence[str]) -> None:
+    """Raises UsageError for worker processes on this machine, which take longer than none."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--direct_running_mode", nargs="?")
+    known, _ = parser.parse_known_args(beam_flags)
+    if known.direct_running_mode == "multi_processing":
+        raise UsageError(
+            "--direct_running_mode=multi_processing: each worker process imports Beam and loads "
+            "the model again, which took 1.2 to 1.5 times as long, and one process uses all cores "
+            "already: leave it out"
+        )
 
 
 def _check_images(command: str, settings: dict[str, Any]) -> None:
@@ -279,8 +294,8 @@ def _command_parser() -> argparse.ArgumentParser:
         help="encode images to latents in Parquet, and count the bytes",
         description="Encodes a dataset, or files of images, to latents in Parquet, and counts the "
         "bytes before and after.",
-        epilog="All of Beam's own flags are taken too: --runner=DirectRunner, "
-        "--direct_num_workers=2 --direct_running_mode=multi_processing, ... Without --runner the "
+        epilog="All of Beam's own flags are taken too: --runner=FlinkRunner, "
+        "--parallelism=2, ... Without --runner the "
         f"job runs in this process, on Beam's {LOCAL_RUNNER}. {_STATUSES}, {_REJECTS_STATUS}.",
         formatter_class=_HelpFormatter,
         allow_abbrev=False,

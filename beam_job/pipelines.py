@@ -5,17 +5,11 @@ from importlib import import_module
 from threading import Thread
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import (
-    DirectOptions,
-    PipelineOptions,
-    PortableOptions,
-    StandardOptions,
-)
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
 from apache_beam.runners.runner import PipelineState
 
 from beam_job.logs import printed_tracebacks_held_back
 from beam_job.options import LOCAL_RUNNER
-from beam_job.worker_process import LOST
 from transforms.errors import FilledError, InputError, JobError, RunError, StoreFailedError
 
 _OURS: dict[str, type[JobError]] = {
@@ -24,18 +18,11 @@ _OURS: dict[str, type[JobError]] = {
 _RAISED_BY_US = re.compile(rf"^(?:transforms\.errors\.)?({'|'.join(_OURS)}): (.*)$", re.MULTILINE)
 _WHERE = re.compile(r" \[while running .*\Z", re.DOTALL)
 _LOCAL_RUNNERS = (LOCAL_RUNNER.lower(), "directrunner", "direct", "switchingdirectrunner")
-_LOST_WORKER = "Channel closed prematurely"
-"""What Beam says of a worker that was lost while data came from it."""
 
 
 def is_local(options: PipelineOptions) -> bool:
     """Whether the pipeline runs on this machine, and this process waits for it."""
     return str(options.view_as(StandardOptions).runner).lower() in _LOCAL_RUNNERS
-
-
-def has_worker_processes(options: PipelineOptions) -> bool:
-    """Whether a local runner starts processes, which share this one's stderr."""
-    return bool(options.view_as(DirectOptions).direct_running_mode == "multi_processing")
 
 
 def import_meanwhile(*modules: str) -> None:
@@ -105,8 +92,6 @@ def _job_error(error: Exception, options: PipelineOptions) -> JobError:
     if found:
         kind, message = found[-1]
         return _OURS[kind](_WHERE.sub("", message))
-    if _LOST_WORKER in str(error):
-        return RunError(LOST)
     portable = options.view_as(PortableOptions)
     if "java.net.ConnectException" in str(error) and portable.environment_type == "EXTERNAL":
         return RunError(

@@ -14,10 +14,9 @@ from beam_job import publishing, run_directory
 from beam_job.datasets import Dataset, check_unchanged, counts_in_words, cut_shards
 from beam_job.decoded_sample import one_in
 from beam_job.lines import say, tell
-from beam_job.logs import worker_processes_held_back
 from beam_job.options import ReconstructOptions, beam_options
 from beam_job.pictures import Compared, Picture, picks, sheet, triptych
-from beam_job.pipelines import has_worker_processes, is_local, new_pipeline, run_to_end, submit
+from beam_job.pipelines import is_local, new_pipeline, run_to_end, submit
 from beam_job.progress import Progress, tick
 from beam_job.publishing import Attempt
 from beam_job.quality_report import Group, quality_lines, quality_report
@@ -173,9 +172,7 @@ def _run_pipeline(
     if not is_local(pipeline_options):
         run_to_end(build_pipeline(options, pipeline_options, plan, model_path))
         return
-    loud = has_worker_processes(pipeline_options) and not options.debug
-    held_back = worker_processes_held_back() if loud else contextlib.nullcontext()
-    with held_back, Progress(plan.run.images, quiet=options.quiet) as progress:
+    with Progress(plan.run.images, quiet=options.quiet) as progress:
         run_to_end(build_pipeline(options, pipeline_options, plan, model_path, progress.path))
 
 

@@ -57,10 +57,10 @@ def test_official_test_digits(tmp_path, emnist_data, digits, plain_latents, caps
     assert checksum in (emnist_data / "emnist-checksums.txt").read_text()
 
 
-def test_one_worker_and_two_processes_write_the_same(tmp_path, emnist_data, capfd):
+def test_one_worker_and_two_write_the_same(tmp_path, emnist_data, capfd):
     source = f"--input={emnist_data}/emnist-mnist-test-images-idx3-ubyte.gz"
     flags = [source, "--shard_size=3000", "--quiet"]
-    two = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+    two = ["--direct_num_workers=2", "--direct_running_mode=multi_threading"]
     assert compress(*flags, f"--output={tmp_path}/one") == 0
     capfd.readouterr()
     assert compress(*flags, f"--output={tmp_path}/two", *two) == 0

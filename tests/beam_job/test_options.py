@@ -130,3 +130,32 @@ def test_help_names_each_flag_and_imports_neither_beam_nor_tensorflow(command: l
     if command == ["compress"]:
         for flag in ("--shard_size N", "--max_rejects N", "--orientation", "(default: 1024)"):
             assert flag in done.stdout
+
+
+@pytest.mark.parametrize("command", ["compress", "reconstruct"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        ["--direct_running_mode=multi_processing"],
+        ["--direct_num_workers=2", "--direct_running_mode", "multi_processing"],
+        ["--direct_running_mode=in_memory", "--direct_running_mode=multi_processing"],
+    ],
+    ids=len,
+)
+def test_worker_processes_are_refused(command: str, mode: list[str]):
+    with pytest.raises(UsageError, match=r"took 1\.2 to 1\.5 times as long"):
+        parse([command, "--input=run", "--output=o", *mode])
+
+
+@pytest.mark.parametrize("mode", ["multi_threading", "in_memory"])
+def test_other_modes_of_the_local_runner_are_taken(mode: str):
+    flag = f"--direct_running_mode={mode}"
+    assert parse([*COMPRESS, flag])[1] == [flag]
+
+
+def test_worker_processes_are_refused_before_beam_is_imported():
+    flags = ["--input=f", "--output=o", "--direct_running_mode=multi_processing"]
+    argv = [sys.executable, "-X", "importtime", "-m", "beam_job", "compress", *flags]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "apache_beam" not in done.stderr

@@ -36,10 +36,10 @@ _POLL_SECONDS = 0.003
 END_SECONDS = 20
 """How long processes may live on without their launcher."""
 
-WORKERS = (
+THREADS = (
     "--runner=FnApiRunner",
     "--direct_num_workers=2",
-    "--direct_running_mode=multi_processing",
+    "--direct_running_mode=multi_threading",
 )
 _OF_ONE_RUN = {"run_id", "reconstruction_id", "created", "flags", "shared_object_id"}
 _WITH_DATES = (".html", ".keras")
@@ -63,7 +63,6 @@ COMPRESS = (
 )
 COMMANDS = {
     "compress": Command(COMPRESS, "out", "manifest.json", resumes=True),
-    "compress workers": Command((*COMPRESS, *WORKERS), "out", "manifest.json", resumes=True),
     "compress staged": Command(
         (
             "compress",
@@ -174,13 +173,6 @@ class Running:
         """Waits for a moment of its life, or its end."""
         while self.is_at_work() and not reached() and self.seconds < LONGEST_SECONDS:
             time.sleep(_POLL_SECONDS)
-
-    def worker_processes(self) -> list[psutil.Process]:
-        """The processes that it has started."""
-        try:
-            return psutil.Process(self.process.pid).children()
-        except psutil.NoSuchProcess:
-            return []
 
     def ended(self) -> Ended:
         """Waits for its end; one that hangs is aborted, and Python says where it stood."""

@@ -25,7 +25,7 @@ from beam_job.publishing import ATTEMPT_PREFIX
 from tests.torture.campaign import (
     COMMANDS,
     COMPRESS,
-    WORKERS,
+    THREADS,
     Command,
     Ended,
     Running,
@@ -474,8 +474,8 @@ def wrong_model(place: Workplace, rng: random.Random, *, spoilt: bool) -> Story:
     place.clear()
     encoder(rng, spoilt=spoilt).save(place.work / "wrong.keras")
     engine = rng.choice(["tensorflow", "ncnn"])
-    workers = rng.choice([(), WORKERS])
-    argv = [*COMPRESS, f"--engine={engine}", "--model=wrong.keras", *workers]
+    threads = rng.choice([(), THREADS])
+    argv = [*COMPRESS, f"--engine={engine}", "--model=wrong.keras", *threads]
     running = Running(place.work, argv)
     ended = running.ended()
     problems = running.left_processes()

@@ -32,19 +32,15 @@ from tests.torture.campaign import (
     is_sealed,
     is_told_incomplete,
     leftovers,
-    one_clear_line,
     table,
 )
 
-WORKER_ERROR = "a worker process ended before its work was done"
-
 
 class Victim(NamedTuple):
-    """What is killed: a command's launcher, or one of its workers; over an older run, or not."""
+    """A command that is killed. older: its output holds an older run."""
 
     name: str
     command: str
-    worker: bool = False
     older: bool = False
 
 
@@ -53,8 +49,6 @@ VICTIMS = {
     for victim in (
         Victim("compress", "compress"),
         Victim("compress --overwrite", "compress", older=True),
-        Victim("compress, workers' launcher", "compress workers"),
-        Victim("compress, a worker", "compress workers", worker=True),
         Victim("stage", "stage"),
         Victim("train", "train"),
         Victim("reconstruct", "reconstruct"),
@@ -65,10 +59,10 @@ VICTIMS = {
 _ORDER = tuple(
     VICTIMS[name]
     for name in (
-        *("compress", "compress --overwrite", "compress, a worker", "stage", "reconstruct"),
-        *("compress, workers' launcher", "train", "compress", "compress --overwrite", "stage"),
-        *("reconstruct", "compress, a worker", "evaluate", "compress", "compress --overwrite"),
-        *("stage", "reconstruct", "compress, workers' launcher", "verify", "train"),
+        *("compress", "compress --overwrite", "stage", "reconstruct"),
+        *("train", "compress", "compress --overwrite", "stage"),
+        *("reconstruct", "evaluate", "compress", "compress --overwrite"),
+        *("stage", "reconstruct", "verify", "train"),
     )
 )
 """The commands in turn; those with the most to lose come most often."""
@@ -123,26 +117,18 @@ def moment_of(rng: random.Random, victim: Victim, seconds: float) -> Moment:
     return Moment(0, rng.randint(1, 50 if "*/*" in of else 2), of)
 
 
-def kill(running: Running, moment: Moment, folder: Path, rng: random.Random, victim: Victim) -> str:
-    """Kills the victim when the moment has come; says what was killed, "" where it was too late."""
-    if victim.worker:
-        running.wait_until(lambda: bool(running.worker_processes()))
+def kill(running: Running, moment: Moment, folder: Path) -> bool:
+    """Kills the command when the moment has come; False where it was too late."""
     if moment.files:
         running.wait_until(lambda: _count(folder, moment) >= moment.files)
     if moment.gone:
         running.wait_until(lambda: not (folder / moment.gone).exists())
-    start = running.seconds if moment.files or moment.gone or victim.worker else 0.0
+    start = running.seconds if moment.files or moment.gone else 0.0
     running.wait_until(lambda: running.seconds >= start + moment.after)
     if not running.is_at_work():
-        return ""
-    if not victim.worker:
-        os.kill(running.process.pid, signal.SIGKILL)
-        return "launcher"
-    workers = running.worker_processes()
-    if not workers:
-        return ""
-    os.kill(rng.choice(workers).pid, signal.SIGKILL)
-    return "worker"
+        return False
+    os.kill(running.process.pid, signal.SIGKILL)
+    return True
 
 
 def _count(folder: Path, moment: Moment) -> int:
@@ -196,15 +182,11 @@ def kill_once(place: Workplace, victim: Victim, rng: random.Random) -> Killed:
         shutil.copytree(place.work / "older", folder)
         argv.append("--overwrite")
     running = Running(place.work, argv)
-    killed = kill(running, moment, folder, rng, victim)
+    killed = kill(running, moment, folder)
     ended = running.ended()
     problems = running.left_processes()
-    if killed == "launcher" and ended.status not in (-signal.SIGKILL, 0):
-        problems.append(f"it ended with {ended.status}: {ended.said}")
-    elif killed != "launcher" and ended.status:
-        problems += one_clear_line(ended.said)
-        if ended.status != 1 or WORKER_ERROR not in ended.said:
-            problems.append(f"it ended with {ended.status}: {ended.said!r}")
+    if ended.status not in ((-signal.SIGKILL, 0) if killed else (0,)):
+        problems.append(f"it ended with {ended.status}: {ended.said!r}")
     (place.work / "moment").write_text(f"{victim} {moment} {killed} {ended}")
     end, found_wrong = state(place, victim, command, reference.content)
     problems += found_wrong

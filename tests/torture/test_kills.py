@@ -47,7 +47,6 @@ def found_wrong(place: Workplace) -> list[str]:
     ("victim", "moment"),
     [
         ("compress", Moment(0, 20, "_incomplete-*/notes/*/*.json")),
-        ("compress, a worker", Moment(0.1)),
         ("compress --overwrite", Moment(0, 30, "_incomplete-*/notes/*/*.json")),
         ("stage", Moment(0, 20, "_incomplete-*/notes/*/*.json")),
         ("reconstruct", Moment(0, 20, "_incomplete-*/images/*/*")),
