@@ -11,7 +11,7 @@ from beam_job import publishing
 from beam_job.datasets import Source, check_unchanged, with_checksums
 from beam_job.decoded_sample import Sample, decoded_sample
 from beam_job.publishing import Attempt
-from beam_job.report import report_html, sizes_report
+from beam_job.report import clipping_notes, report_html, sizes_report
 from beam_job.run_directory import (
     FORMAT,
     MANIFEST,
@@ -168,6 +168,8 @@ def _manifest(
             "rejected": sizes[split].images_rejected,
             "encoded": sizes[split].images_encoded,
             "written": sizes[split].images_written,
+            "clipped_values": sizes[split].clipped_values,
+            "clipped_images": sizes[split].clipped_images,
         }
         for split in run.staged
     }
@@ -176,7 +178,7 @@ def _manifest(
         "format_version": 1,
         "run_id": run.attempt.run_id,
         "created": run.created,
-        "warnings": list(run.warnings),
+        "warnings": [*run.warnings, *clipping_notes(sizes)],
         "dataset": {
             "name": run.dataset,
             "fingerprint": run.fingerprint or _fingerprint(sources),

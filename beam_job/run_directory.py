@@ -32,6 +32,8 @@ _VERSIONS_OF = ("apache-beam", "keras", "numpy", "pyarrow", "tensorflow")
 _VERSIONS_IF_INSTALLED = ("ai-edge-litert", "ncnn")
 
 _COUNTS = ("images", "shards", "read", "rejected", "encoded", "written")
+CLIPPED = ("clipped_values", "clipped_images")
+"""Counts that earlier runs do not have."""
 _MANIFEST = {
     "run_id": str,
     "dataset": {
@@ -163,6 +165,9 @@ def _check_manifest(run: CompleteRun) -> None:
     quantization, size = run.quantization, manifest["model"]["latent_size"]
     if quantization is not None and len(quantization.scale) != size:
         raise ValueError(f"{len(quantization.scale)} scales for {size} values a latent")
+    for split, counts in manifest["dataset"]["splits"].items():
+        clipped = {name: counts[name] for name in CLIPPED if name in counts}
+        check_shape(clipped, {...: is_count}, f"dataset.splits.{split}")
     if not run.shard_size:
         raise ValueError("its shards have no images")
     shards = sum(-(-images // run.shard_size) for images in run.staged.values())

@@ -53,7 +53,8 @@ class LatentBatch:
     rows: the rows of the shard that the batch accounts for, rejects among them. image_ids: int64
     (n,). labels: int16 (n,), NO_LABEL where there is none. latents: (n, latent_size), float32 as
     they are encoded; float16 or uint8 once they are as they are stored. sha256: that of the
-    ImageBatch as it was read.
+    ImageBatch as it was read. clipped: uint16 (n,), how many values of each latent were outside the
+    calibrated range; None where the latents are not quantized.
     """
 
     shard: ShardKey
@@ -62,6 +63,7 @@ class LatentBatch:
     labels: np.ndarray
     latents: np.ndarray
     sha256: str = ""
+    clipped: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -69,7 +71,8 @@ class LatentBatch:
     def take(self, rows: np.ndarray) -> "LatentBatch":
         """Some of its latents, by position or mask, as a batch of their own."""
         parts = (self.image_ids[rows], self.labels[rows], self.latents[rows])
-        return LatentBatch(self.shard, len(parts[0]), *parts)
+        clipped = None if self.clipped is None else self.clipped[rows]
+        return LatentBatch(self.shard, len(parts[0]), *parts, clipped=clipped)
 
 
 def latent_schema(latent_size: int, value_type: pa.DataType) -> pa.Schema:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from transforms.json_documents import check_shape, is_number
 # How much of a dimension's values may lie beyond the range, at each end; the best is measured.
 _CLIPPED_PERCENT = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
 _MAX_BITS = 8
+_HALF_STEP = 0.5
 _LARGEST = 1e30
 """Of a scale or an offset, far from what float32 holds; no smaller than one by it is a scale."""
 
@@ -21,6 +22,16 @@ QUANTIZATION = {
     "offset": [is_number],
 }
 """The shape of a Quantization in JSON."""
+
+
+class Quantized(NamedTuple):
+    """Latents as whole numbers, and how many values of each had to be clipped.
+
+    numbers: uint8 (n, latent_size). clipped: uint16 (n,).
+    """
+
+    numbers: np.ndarray
+    clipped: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -36,9 +47,26 @@ class Quantization:
 
     def quantize(self, latents: np.ndarray) -> np.ndarray:
         """float32 (n, latent_size) to uint8 of the same shape; what is out of range is clipped."""
+        return self._numbers(self._levels(latents))
+
+    def quantize_and_count(self, latents: np.ndarray) -> Quantized:
+        """Quantizes as quantize does, and counts the values that are clipped.
+
+        A value is clipped where it is more than half a step beyond the first or the last level.
+        """
+        levels = self._levels(latents)
+        last = 2**self.bits - 1
+        outside = (levels < -_HALF_STEP) | (levels > last + _HALF_STEP)
+        return Quantized(self._numbers(levels), outside.sum(axis=1, dtype=np.uint16))
+
+    def _levels(self, latents: np.ndarray) -> np.ndarray:
+        """float32 (n, latent_size) in steps above the offset, neither rounded nor clipped."""
         scale, offset = self._arrays()
-        levels = np.rint((latents - offset) / scale)
-        numbers: np.ndarray = np.clip(levels, 0, 2**self.bits - 1).astype(np.uint8)
+        levels: np.ndarray = (latents - offset) / scale
+        return levels
+
+    def _numbers(self, levels: np.ndarray) -> np.ndarray:
+        numbers: np.ndarray = np.clip(np.rint(levels), 0, 2**self.bits - 1).astype(np.uint8)
         return numbers
 
     def dequantize(self, numbers: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import apache_beam as beam
+import numpy as np
 
 from transforms.images import ImageBatch
 from transforms.latents import LatentBatch
@@ -11,7 +12,11 @@ from transforms.shard_files import ShardFile
 
 
 class Sizes(NamedTuple):
-    """Images and bytes seen at each step, for any part of a split; sizes of parts add up."""
+    """Images and bytes seen at each step, for any part of a split; sizes of parts add up.
+
+    clipped_values, clipped_images: latent values outside the calibrated range, and images with at
+    least one; both are 0 where latents are not quantized.
+    """
 
     images_read: int = 0
     images_rejected: int = 0
@@ -21,6 +26,8 @@ class Sizes(NamedTuple):
     float32_bytes: int = 0
     latent_bytes: int = 0
     parquet_bytes: int = 0
+    clipped_values: int = 0
+    clipped_images: int = 0
 
 
 def add_sizes(parts: Iterable[Sizes]) -> Sizes:
@@ -59,8 +66,14 @@ def sizes_prepared(batch: ImageBatch) -> tuple[str, Sizes]:
 
 
 def sizes_encoded(batch: LatentBatch) -> tuple[str, Sizes]:
-    """(split, sizes) of a batch of latents: their values alone."""
-    return batch.shard.split, Sizes(images_encoded=len(batch), latent_bytes=batch.latents.nbytes)
+    """(split, sizes) of a batch of latents as they are stored: their values alone."""
+    clipped = np.zeros(0, np.uint16) if batch.clipped is None else batch.clipped
+    return batch.shard.split, Sizes(
+        images_encoded=len(batch),
+        latent_bytes=batch.latents.nbytes,
+        clipped_values=int(clipped.sum(dtype=np.int64)),
+        clipped_images=int(np.count_nonzero(clipped)),
+    )
 
 
 def sizes_written(file: ShardFile) -> tuple[str, Sizes]:

@@ -12,9 +12,10 @@ from transforms.write_shards import WriteShards
 
 
 class StoreLatents(beam.DoFn):
-    """LatentBatch of float32 -> the same as its latents are stored: float16, or uint8 quantized.
+    """LatentBatch of float32 -> the same batch with its latents as they are stored.
 
-    dtype: the NumPy type of the values; uint8 needs a quantization.
+    dtype: the NumPy type of the values; uint8 needs a quantization, and the batch then counts the
+    values that were clipped.
     """
 
     def __init__(self, dtype: str, quantization: Quantization | None = None) -> None:
@@ -22,8 +23,10 @@ class StoreLatents(beam.DoFn):
         self._quantization = quantization
 
     def process(self, batch: LatentBatch) -> Sequence[LatentBatch]:
-        stored = stored_values(batch.latents, self._dtype, self._quantization)
-        return [replace(batch, latents=stored)]
+        if self._quantization is None:
+            return [replace(batch, latents=stored_values(batch.latents, self._dtype, None))]
+        numbers, clipped = self._quantization.quantize_and_count(batch.latents)
+        return [replace(batch, latents=numbers, clipped=clipped)]
 
 
 class WriteLatents(WriteShards):

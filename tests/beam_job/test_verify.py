@@ -221,6 +221,63 @@ def test_what_was_altered_is_named(spoilt: Path, spoil: Spoil, said: str, capsys
     assert "is whole" not in told.out
 
 
+@pytest.fixture(scope="module")
+def clipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of noise in 5 bits, much of which the model's range does not hold."""
+    folder = tmp_path_factory.mktemp("clipped")
+    images = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    np.save(folder / "images.npy", images)
+    flags = [f"--input={folder}/images.npy", f"--output={folder}/run", "--latent_dtype=int8"]
+    assert compress(*flags, "--latent_bits=5", "--quiet") == 0
+    return folder / "run"
+
+
+def test_a_run_of_before_clipped_values_were_counted_is_whole(clipped: Path, tmp_path: Path):
+    old = Path(shutil.copytree(clipped, tmp_path / "run"))
+    sizes = json.loads((old / "sizes.json").read_text())
+    for part in (sizes["total"], sizes["splits"]["all"]):
+        assert part.pop("clipped_values") > part.pop("clipped_images") > 0
+    (old / "sizes.json").write_text(json.dumps(sizes))
+    list_again(old, "sizes.json")
+    assert verify(old) == 1
+    remove = [
+        change_manifest(lambda manifest, name=name: manifest["dataset"]["splits"]["all"].pop(name))
+        for name in ("clipped_values", "clipped_images")
+    ]
+    for change in remove:
+        change(old)
+    assert verify(old) == 0
+
+
+@pytest.mark.parametrize("name", ["clipped_values", "clipped_images"])
+def test_more_clipped_values_than_there_can_be_are_found(
+    clipped: Path, tmp_path: Path, name, capsys
+):
+    """Values are clipped to the first or the last of the 32 levels."""
+    assert verify(clipped) == 0
+    latents = np.stack(pq.read_table(clipped / "latents").column("latent").to_pylist())
+    at_ends = (latents == 0) | (latents == 31)
+    most = {"clipped_values": at_ends.sum(), "clipped_images": at_ends.any(axis=1).sum()}[name]
+    for count, status in ((most, 0), (most + 1, 1)):
+        run = Path(shutil.copytree(clipped, tmp_path / f"run{count}"))
+        counts = {name: int(count)}
+        change_manifest(lambda m, c=counts: m["dataset"]["splits"]["all"].update(c))(run)
+        sizes = json.loads((run / "sizes.json").read_text())
+        for part in (sizes["total"], sizes["splits"]["all"]):
+            part.update(counts)
+        (run / "sizes.json").write_text(json.dumps(sizes))
+        list_again(run, "sizes.json")
+        assert verify(run) == status
+    said = f"says {most + 1:,} for split all, {name}: at most {most:,} can have been clipped"
+    assert said in capsys.readouterr().out
+
+
+def test_floats_are_never_clipped(spoilt: Path, capsys):
+    change_manifest(lambda m: m["dataset"]["splits"]["all"].update(clipped_values=1))(spoilt)
+    assert verify(spoilt) == 1
+    assert "says 1 for split all, clipped_values: at most 0" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("spoil", [flip_a_bit, lambda run: (run / FILE).unlink()])
 def test_what_follows_from_an_altered_file_is_not_told(spoilt: Path, spoil: Spoil, capsys):
     spoil(spoilt)

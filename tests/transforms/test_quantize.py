@@ -45,6 +45,30 @@ def test_what_is_out_of_range_is_clipped():
     ]
 
 
+def test_what_is_clipped_is_counted_for_each_latent():
+    """BY_HAND has levels at 1, 1.5, ... 8.5 and at -3, -1, ... 27, and half a step more counts."""
+    latents = np.array(
+        [[1.0, -3.0], [0.76, -3.9], [0.74, -3.0], [8.74, 27.9], [8.76, 28.1], [99, -99]], np.float32
+    )
+    numbers, clipped = BY_HAND.quantize_and_count(latents)
+    np.testing.assert_array_equal(numbers, BY_HAND.quantize(latents))
+    assert clipped.tolist() == [0, 0, 1, 0, 2, 2]
+
+
+@settings(max_examples=200, deadline=None)
+@given(LATENTS, BITS, st.sampled_from([0.125, 0.5, 1, 2]))
+def test_as_many_are_counted_as_lie_half_a_step_beyond_the_range(latents, bits, part):
+    quantization = calibrate(latents * np.float32(part), bits)
+    numbers, clipped = quantization.quantize_and_count(latents)
+    np.testing.assert_array_equal(numbers, quantization.quantize(latents))
+    scale, offset = np.array(quantization.scale), np.array(quantization.offset)
+    last = offset + scale * (2**bits - 1)
+    beyond = np.maximum(offset - latents, latents - last) / scale - 0.5
+    rounding = 8 * np.finfo(np.float32).eps * (1 + np.abs(latents).max() / scale)
+    assert ((beyond > rounding).sum(axis=1) <= clipped).all()
+    assert (clipped <= (beyond > -rounding).sum(axis=1)).all()
+
+
 @settings(max_examples=200, deadline=None)
 @given(LATENTS, BITS)
 def test_values_in_range_come_back_within_half_a_step(latents, bits):
@@ -157,12 +181,13 @@ def test_batches_keep_all_but_the_type_of_their_latents():
     stored_as["uint8"] = BY_HAND, np.array([[0, 0], [2, 2]], np.uint8)
     for dtype, (quantization, expected) in stored_as.items():
 
-        def check(batches, expected=expected):
+        def check(batches, expected=expected, quantization=quantization):
             (got,) = batches
             assert (got.shard, got.rows) == (batch.shard, 3)
             np.testing.assert_array_equal(got.image_ids, [4, 6])
             np.testing.assert_array_equal(got.labels, [1, -1])
             assert got.latents.dtype == expected.dtype
+            assert (got.clipped is None) == (quantization is None)
             np.testing.assert_array_equal(got.latents, expected)
 
         with TestPipeline(runner=RUNNER) as pipeline:

@@ -1,9 +1,14 @@
 import random
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.sizes import ByteCounts, Sizes
+from transforms.images import ShardKey
+from transforms.latents import LatentBatch
+from transforms.quantize import Quantization
+from transforms.sizes import ByteCounts, Sizes, sizes_encoded
+from transforms.write_latents import StoreLatents
 
 SIZES = st.builds(Sizes, *[st.integers(0, 2**50)] * len(Sizes._fields))
 
@@ -19,3 +24,17 @@ def test_byte_counts_are_the_same_however_they_are_merged(parts: list[Sizes], rn
     merged = combine.merge_accumulators([combine.merge_accumulators(groups[:2]), *groups[2:]])
     expected = tuple(sum(getattr(part, field) for part in parts) for field in Sizes._fields)
     assert tuple(combine.extract_output(merged)) == expected
+
+
+def test_clipped_values_and_images_are_counted():
+    # Levels at 0, 1, ... 15: two values of the first image are outside, none of the second, and
+    # one of the third.
+    latents = np.array([[-2, 16], [0, 15], [7, 99]], np.float32)
+    batch = LatentBatch(ShardKey("test", 0, 1, 3), 3, np.arange(3), np.zeros(3, np.int16), latents)
+    (stored,) = StoreLatents("uint8", Quantization(4, (1.0, 1.0), (0.0, 0.0))).process(batch)
+    expected = Sizes(images_encoded=3, latent_bytes=6, clipped_values=3, clipped_images=2)
+    assert sizes_encoded(stored) == ("test", expected)
+    some = stored.take(np.array([1, 2]))
+    assert sizes_encoded(some)[1][-2:] == (1, 1)
+    (floats,) = StoreLatents("float16").process(batch)
+    assert sizes_encoded(floats)[1] == Sizes(images_encoded=3, latent_bytes=12)
