@@ -316,6 +316,62 @@ def test_latents_that_the_encoder_does_not_give_are_found(spoilt: Path, whole: P
     }
 
 
+STEP = 0.09299609810113907
+"""Between two neighbouring values of the int8 encoder's last layer, as its file has it."""
+
+
+@pytest.fixture(scope="module")
+def int8_runs(whole: Path) -> Path:
+    """Runs by the int8 encoder, by how their latents are stored."""
+    for dtype, bits in (("float32", []), ("float16", []), ("int8", ["--latent_bits=5"])):
+        flags = [f"--input={whole}/images.npy", f"--output={whole}/by-int8-{dtype}"]
+        flags += ["--shard_size=16", "--precision=int8", f"--latent_dtype={dtype}", *bits]
+        assert compress(*flags, "--quiet") == 0
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("dtype", "steps", "status"),
+    [
+        *(("float32", steps, status) for steps, status in ((0, 0), (1, 0), (-1, 0), (2, 1))),
+        *(("float16", steps, status) for steps, status in ((1, 0), (2, 1))),
+        # One step is less than a level of these; a value may besides be on the edge of two.
+        *(("int8", levels, status) for levels, status in ((1, 0), (2, 0), (3, 1), (-3, 1))),
+    ],
+)
+def test_an_int8_encoder_on_other_kernels_may_be_one_step_off(
+    dtype: str, steps: int, status: int, int8_runs: Path, tmp_path: Path
+):
+    run = Path(shutil.copytree(int8_runs / f"by-int8-{dtype}", tmp_path / "run"))
+
+    def moved(table: pa.Table) -> pa.Table:
+        values = np.stack(table.column("latent").to_pylist())
+        # A value that is not near 0 or the last level, so that it can move either way.
+        middle = np.median(values[values > 0])
+        place = np.unravel_index(np.abs(values - middle).argmin(), values.shape)
+        step = STEP if dtype != "int8" else 1
+        assert 4 * step < values[place] < 28
+        values[place] = values[place] + steps * step
+        return with_latents(table, values.astype({"int8": np.uint8}.get(dtype, dtype)))
+
+    rewrite(moved)(run)
+    count_parquet_bytes(run)
+    assert verify(run, f"--against={int8_runs}/images.npy", "--max_images=40") == status
+
+
+@pytest.mark.parametrize(("off", "status"), [(0.00005, 0), (0.001, 1)])
+def test_an_encoder_in_floats_may_be_off_by_its_rounding(off, status, spoilt, whole):
+    def raised(table: pa.Table) -> pa.Table:
+        values = latents_of(table)
+        row = np.abs(values).max(axis=1).argmin()
+        values[row, 0] += off * max(1, np.abs(values[row]).max())
+        return with_latents(table, values)
+
+    rewrite(raised)(spoilt)
+    count_parquet_bytes(spoilt)
+    assert verify(spoilt, f"--against={whole}/images.npy", "--max_images=40") == status
+
+
 def test_other_images_are_told_from_those_of_the_run(whole: Path, tmp_path: Path, capsys):
     images = np.load(whole / "images.npy")
     images[20] = 255 - images[20]

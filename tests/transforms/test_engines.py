@@ -671,6 +671,7 @@ def test_litert_computes_what_tensorflow_lite_does(other_tflite):
     )
     found = litert_engine.network("m", other_tflite(network), 7)
     assert (found.input_shape, found.output_shape, found.parameters) == ((28, 28, 1), (4,), 7)
+    assert found.output_step == 0  # It computes in floats.
     for count in (1, 5, 2):
         expected = np.asarray(network(IMAGES[:count]))
         np.testing.assert_allclose(found.compute(IMAGES[:count]), expected, atol=1e-5)
@@ -692,3 +693,16 @@ def test_a_decoder_that_keras_3_12_wrote_is_the_same():
         for layer in layers
     ]
     assert ncnn_engine.translate(older) == ncnn_engine.translate(layers)
+
+
+def test_the_int8_encoder_gives_whole_steps():
+    network = load_encoder(find_model(None), LITERT)
+    steps = network.compute(IMAGES) / network.output_step
+    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-4)
+    assert np.diff(np.unique(np.rint(steps))).min() == 1
+    assert steps.max() < 256
+
+
+@pytest.mark.parametrize("engine", [Engine(), NCNN])
+def test_an_encoder_in_floats_has_no_steps(engine):
+    assert load_encoder(find_model(None), engine).output_step == 0

@@ -36,7 +36,24 @@ def network(name: str, content: bytes, parameters: int) -> Network:
         tuple(map(int, takes["shape"][1:])),
         tuple(map(int, gives["shape"][1:])),
         parameters,
+        _output_step(interpreter),
     )
+
+
+def _output_step(interpreter: Any) -> float:
+    """What one step of the network's last whole numbers is worth; 0 where it ends in floats.
+
+    The output itself is float32: a DEQUANTIZE makes it, and its input has the scale.
+    """
+    (gives,) = interpreter.get_output_details()
+    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
+    # The operators of a network have no public list.
+    for operator in interpreter._get_ops_details():  # noqa: SLF001
+        if operator["op_name"] == "DEQUANTIZE" and gives["index"] in operator["outputs"]:
+            (number,) = operator["inputs"]
+            scale, _ = tensors[number]["quantization"]
+            return float(scale)
+    return 0.0
 
 
 def compute_function(interpreter: Any) -> Compute:

@@ -12,12 +12,17 @@ Compute = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Network:
-    """An encoder or a decoder, loaded. Shapes are those of one image, without the batch."""
+    """An encoder or a decoder, loaded. Shapes are those of one image, without the batch.
+
+    output_step: the difference between two neighbouring values that the network can give, where it
+    computes in whole numbers; 0 where it computes in floats.
+    """
 
     compute: Compute
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     parameters: int
+    output_step: float = 0.0
 
 
 def usable_cores() -> int:
