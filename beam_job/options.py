@@ -455,7 +455,8 @@ def _add_reconstruct_flags(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=_path,
         metavar="DIR",
-        help="the model directory that made the latents; default: the one that the run names",
+        help="the model directory that made the latents; default: the one that the run names, "
+        "if it is on this machine",
     )
     source.add_argument(
         "--engine",
@@ -589,7 +590,8 @@ def _add_verify_flags(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=_path,
         metavar="DIR_OR_FILE",
-        help="the model that made the latents; default: the one that the run names",
+        help="the model that made the latents; default: the one that the run names, if it is "
+        "on this machine",
     )
     against.add_argument(
         "--max_images",

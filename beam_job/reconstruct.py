@@ -13,9 +13,9 @@ from beam_job.inputs import check_file_system
 from beam_job.options import ReconstructOptions, set_up_file_systems
 from beam_job.remote import check_runner
 from beam_job.run_directory import CompleteRun, complete_run
+from beam_job.run_model import model_of_run
 from beam_job.stage import known_dataset
 from transforms.errors import InputError
-from transforms.model_directory import Model, find_model
 from transforms.quiet import no_collection
 
 SEAL = "reconstruction.json"
@@ -29,7 +29,8 @@ def run(options: ReconstructOptions, beam_flags: Sequence[str]) -> int:
         check_file_system(flag, path)
     publishing.check_output(options.output, SEAL, "reconstruction", overwrite=options.overwrite)
     compressed = complete_run(options.input)
-    model = _model_of(compressed, options.model)
+    _check_decodable(compressed)
+    model = model_of_run(compressed, options.model, decodes=True)
     if options.originals is not None:
         known_dataset(options.originals)
     with no_collection():
@@ -48,27 +49,10 @@ def _paths(options: ReconstructOptions) -> dict[str, str | None]:
     return paths
 
 
-def _model_of(compressed: CompleteRun, named: str | None) -> Model:
-    """The model that made a run's latents; raises InputError where it is another."""
+def _check_decodable(compressed: CompleteRun) -> None:
     facts = compressed.manifest["model"]
     if facts["decoder_sha256"] is None:
         raise InputError(
             f"--input={compressed.folder} was made by an encoder alone ({facts['name']}), so its "
             "latents cannot be decoded: compress with a model directory that train wrote"
         )
-    try:
-        model = find_model(named or facts["name"])
-    except InputError as error:
-        if named is not None:
-            raise
-        raise InputError(
-            f"--input={compressed.folder} was made with the model {facts['name']}, which cannot "
-            f"be had ({error}): give it by --model"
-        ) from error
-    if model.encoder_sha256 != facts["sha256"] or model.decoder_sha256 != facts["decoder_sha256"]:
-        raise InputError(
-            f"--input={compressed.folder} holds latents of another model than {model.name}: of "
-            f"{facts['name']}, whose encoder has the SHA-256 {facts['sha256'][:12]}..., not "
-            f"{model.encoder_sha256[:12]}...: give the model that made them by --model"
-        )
-    return model

@@ -40,6 +40,7 @@ from beam_job.run_directory import (
     CompleteRun,
     complete_run,
 )
+from beam_job.run_model import model_of_run
 from beam_job.stage import known_dataset, open_dataset, with_gzips_staged
 from transforms.decode import LatentColumns, latent_columns
 from transforms.encode import latents_of
@@ -66,7 +67,6 @@ from transforms.latents import (
     check_latents_fit,
     latent_schema,
 )
-from transforms.model_directory import Model, find_model
 from transforms.quantize import Quantization, stored_values
 from transforms.shard_files import ShardFile
 from transforms.sizes import Sizes
@@ -451,7 +451,7 @@ def compare_again(
 
     Raises InputError where the images, or the model, are not those of the run.
     """
-    model = _model_of(compressed, options.model)
+    model = model_of_run(compressed, options.model, decodes=False)
     engine = choose_engine(model, None, compressed.manifest["model"]["precision"])
     network = load_encoder(model, engine)
     every = -(-compressed.images // options.max_images)
@@ -471,18 +471,6 @@ def compare_again(
                 if problem is not None:
                     verified.problems.append(Problem(file.path, problem))
                 tick(progress.path, compared)
-
-
-def _model_of(compressed: CompleteRun, named: str | None) -> Model:
-    facts = compressed.manifest["model"]
-    model = find_model(named or facts["name"])
-    if model.encoder_sha256 != facts["sha256"]:
-        raise InputError(
-            f"--input={compressed.folder} holds latents of another model than {model.name}: of "
-            f"{facts['name']}, whose encoder has the SHA-256 {facts['sha256'][:12]}...: give that "
-            "by --model"
-        )
-    return model
 
 
 def _compare_shard(

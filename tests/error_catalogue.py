@@ -764,6 +764,12 @@ RUNS = [
         manifest(lambda run: run["model"].update(name="gone")),
     ),
     Case(
+        "--input=run was made with the model s3://somebody/model, and a store that a run names is "
+        "never asked: give the model by --model",
+        "reconstruct --input=run",
+        manifest(lambda run: run["model"].update(name="s3://somebody/model")),
+    ),
+    Case(
         "--input=run holds latents of another model than m.keras: of pretrained, whose encoder has "
         "the SHA-256 c5f8faf4eb5b..., not …...: give the model that made them by --model",
         "reconstruct --input=run --model=m.keras",
@@ -811,7 +817,7 @@ RUNS = [
     ),
     Case(
         "--input=run holds latents of another model than m.keras: of pretrained, whose encoder has "
-        "the SHA-256 c5f8faf4eb5b...: give that by --model",
+        "the SHA-256 c5f8faf4eb5b..., not …...: give the model that made them by --model",
         "verify --input=run --against=f --model=m.keras",
         input_and(network(functional)),
     ),

@@ -50,6 +50,7 @@ QUICK = [
     "beam_job.reconstruct",
     "beam_job.recorded",
     "beam_job.run_directory",
+    "beam_job.run_model",
     "beam_job.sample",
     "beam_job.stage",
 ]
