@@ -14,6 +14,7 @@ from beam_job.publishing import Attempt
 from beam_job.report import clipping_notes, report_html, sizes_report
 from beam_job.run_directory import (
     FORMAT,
+    FORMAT_VERSION,
     MANIFEST,
     OWNED,
     REJECTS,
@@ -175,7 +176,7 @@ def _manifest(
     }
     return {
         "format": FORMAT,
-        "format_version": 1,
+        "format_version": FORMAT_VERSION,
         "run_id": run.attempt.run_id,
         "created": run.created,
         "warnings": [*run.warnings, *clipping_notes(sizes)],

@@ -11,7 +11,14 @@ from beam_job.recorded import without_credentials
 from transforms.errors import InputError, first_line
 from transforms.files import exists, join_path, last_updated
 from transforms.images import LABEL_COLUMN, Segment, Shard, ShardKey
-from transforms.json_documents import check_shape, is_count, is_name, is_path_below, read_json
+from transforms.json_documents import (
+    check_shape,
+    check_version,
+    is_count,
+    is_name,
+    is_path_below,
+    read_json,
+)
 from transforms.printable import is_unicode
 
 _DIGITS = "0123456789"
@@ -47,6 +54,9 @@ _SPLIT_NAME = re.compile(r"\w[\w .-]*")
 
 DATASET_FILE = "dataset.json"
 """Written last: a staged dataset is there if, and only if, this file is."""
+
+DATASET_VERSION = 1
+"""The newest version of DATASET_FILE, and the one that is written."""
 
 MAX_IMAGES = 1 << 32
 """In a dataset that was staged: one that says more was altered."""
@@ -179,14 +189,16 @@ def staged_folder(data_dir: str, name: str) -> str:
 def staged_dataset(data_dir: str, name: str) -> Dataset | None:
     """The dataset as it is staged, None where it is not.
 
-    Raises InputError where its description cannot be read.
+    Raises InputError where its description cannot be read, or has a newer format.
     """
     folder = staged_folder(data_dir, name)
     path = join_path(folder, DATASET_FILE)
     if not exists(path):
         return None
     try:
-        return _described(folder, read_json(path))
+        description = read_json(path)
+        check_version(description, DATASET_VERSION, path)
+        return _described(folder, description)
     except (ValueError, TypeError, OSError) as error:
         raise InputError(
             f"{path} is not what stage writes ({type(error).__name__}: {first_line(error)}): "

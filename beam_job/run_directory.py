@@ -13,7 +13,7 @@ from transforms import json_documents
 from transforms.errors import InputError, first_line
 from transforms.files import exists, is_local, list_files
 from transforms.images import ShardKey
-from transforms.json_documents import check_shape, is_count, is_path_below
+from transforms.json_documents import check_shape, check_version, is_count, is_path_below
 from transforms.latents import LATENTS_FOLDER
 from transforms.quantize import Quantization
 from transforms.shard_files import SHARD_FILE, ShardFile
@@ -23,6 +23,8 @@ SIZES = "sizes.json"
 REPORT = "report.html"
 REJECTS = "rejects/rejects.jsonl"
 FORMAT = "emnist-latents run"
+FORMAT_VERSION = 1
+"""The newest version of FORMAT, and the one that is written."""
 OWNED = (LATENTS_FOLDER, "rejects")
 """The folders of an output that are a run's."""
 MEGABYTE = 1024 * 1024
@@ -179,7 +181,10 @@ def _check_manifest(run: CompleteRun) -> None:
 
 
 def complete_run(folder: str) -> CompleteRun:
-    """The run in a folder; raises InputError where there is none, or its manifest is not whole."""
+    """The run in a folder.
+
+    Raises InputError where there is none, or its manifest is not whole or has a newer format.
+    """
     path = publishing.child(folder, MANIFEST)
     # Path's own raises where the name is one that no folder can have.
     if is_local(folder) and not os.path.isdir(folder):  # noqa: PTH112
@@ -193,6 +198,7 @@ def complete_run(folder: str) -> CompleteRun:
         run = CompleteRun(folder, read_json(folder, MANIFEST))
         if run.manifest["format"] != FORMAT:
             raise ValueError(f"its format is {run.manifest['format']!r}")
+        check_version(run.manifest, FORMAT_VERSION, path)
         _check_manifest(run)
         if not all(map(is_split_name, run.staged)):
             raise ValueError("a split is no name for a folder")

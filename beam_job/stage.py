@@ -16,6 +16,7 @@ from beam_job import publishing, resume
 from beam_job.datasets import (
     CHARACTERS,
     DATASET_FILE,
+    DATASET_VERSION,
     Dataset,
     ImageFile,
     Source,
@@ -160,7 +161,7 @@ def _stage(name: str, attempt: publishing.Attempt, options: StageOptions) -> dic
             fingerprint.update(np.ascontiguousarray(labels, np.uint8).data)
         return {
             "format": "emnist-latents staged dataset",
-            "format_version": 1,
+            "format_version": DATASET_VERSION,
             "name": name,
             "fingerprint": fingerprint.hexdigest(),
             "splits": {split: len(images) for split, (images, _) in splits.items()},

@@ -49,6 +49,7 @@ from transforms.images import PIXELS
 from transforms.model_directory import (
     CARD_FILE,
     CARD_FORMAT,
+    CARD_VERSION,
     DECODER_FILE,
     ENCODER_FILE,
     ENCODER_INT8_FILE,
@@ -250,7 +251,7 @@ def _write_model(
     encode_int8 = _int8_compute(attempt.output, encoder_int8)
     card: dict[str, Any] = {
         "format": CARD_FORMAT,
-        "format_version": 1,
+        "format_version": CARD_VERSION,
         "latent_size": settings.latent_size,
         "parameters": {
             "encoder": fitted.encoder.count_params(),

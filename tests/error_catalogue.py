@@ -471,6 +471,12 @@ MODELS = [
         at({"m/model.json": b"{}"}),
     ),
     of_model(
+        "--model=m: its model.json has format version 2, and this program knows versions up to 1: "
+        "use a newer emnist-latents",
+        "--model=m",
+        at({"m/model.json": b'{"format": "emnist-latents model", "format_version": 2}'}),
+    ),
+    of_model(
         "--model=m: encoder.keras is not the one that model.json names (its SHA-256 is another): "
         "it "
         "was altered; train it again",
@@ -668,6 +674,12 @@ DATASETS = [
         at({"data/sample/dataset.json": b"{}"}),
     ),
     Case(
+        "data/sample/dataset.json has format version 7, and this program knows versions up to 1: "
+        "use a newer emnist-latents",
+        "compress --dataset=sample",
+        at({"data/sample/dataset.json": b'{"format_version": 7}'}),
+    ),
+    Case(
         "--archive_url=file:///etc is no address to fetch from: give an https:// URL (http:// is "
         "for this machine alone)",
         "compress --dataset=mnist --archive_url=file:///etc",
@@ -743,6 +755,22 @@ RUNS = [
         f"f/manifest.json is not what compress writes (ValueError: its format is 1): {AGAIN}",
         "verify --input=f",
         at({"f/manifest.json": b'{"format": 1}'}),
+    ),
+    *(
+        Case(
+            "run/manifest.json has format version 2, and this program knows versions up to 1: use "
+            "a newer emnist-latents",
+            command,
+            # Of a shape that nobody knows yet.
+            at({"run/manifest.json": b'{"format": "emnist-latents run", "format_version": 2}'}),
+        )
+        for command in ("verify --input=run", "reconstruct --input=run")
+    ),
+    Case(
+        "run/manifest.json is not what compress writes (ValueError: format_version is '1'): "
+        f"{AGAIN}",
+        "verify --input=run",
+        manifest(lambda run: run.update(format_version="1")),
     ),
     Case(
         "run/manifest.json is not what compress writes (ValueError: a split is no name for a "

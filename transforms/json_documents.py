@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from transforms.errors import InputError
 from transforms.files import read_bytes
 
 MAX_JSON_BYTES = 64 << 20
@@ -75,6 +76,23 @@ def check_shape(value: Any, shape: Any, place: str = "") -> None:
         _check_is(value is None, value, place)
     else:
         _check_is(_is_a(value, shape), value, place)
+
+
+def check_version(document: Any, known: int, name: str) -> None:
+    """Raises InputError where a document's format is newer than the newest known one.
+
+    name: what the document is called in the error. Raises ValueError where it is not an object
+    with a whole number for a version. Check it before the shape, which a newer format may change.
+    """
+    _check_is(isinstance(document, dict), document, "")
+    version = document.get("format_version", 1)
+    if not is_count(version):
+        raise ValueError(f"format_version is {repr(version)[:60]}")
+    if version > known:
+        raise InputError(
+            f"{name} has format version {version}, and this program knows versions up to {known}: "
+            "use a newer emnist-latents"
+        )
 
 
 def _check_one_of(value: Any, shapes: tuple[Any, ...], place: str) -> None:

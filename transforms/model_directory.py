@@ -7,7 +7,7 @@ from typing import Any
 
 from transforms.errors import InputError, first_line
 from transforms.files import exists, join_path, read_bytes
-from transforms.json_documents import check_shape, is_count, read_json
+from transforms.json_documents import check_shape, check_version, is_count, read_json
 from transforms.keras_file import MAX_NETWORK_BYTES
 from transforms.quantize import Quantization
 
@@ -16,6 +16,8 @@ ENCODER_INT8_FILE = "encoder-int8.tflite"
 DECODER_FILE = "decoder.keras"
 CARD_FILE = "model.json"
 CARD_FORMAT = "emnist-latents model"
+CARD_VERSION = 1
+"""The newest version of CARD_FORMAT, and the one that is written."""
 
 PRETRAINED = "pretrained"
 """The name of the model that comes with the package."""
@@ -52,7 +54,7 @@ class Model:
 def find_model(name: str | None) -> Model:
     """The model of a name: a model directory, a lone `.keras` encoder, or None for PRETRAINED.
 
-    Raises InputError where it is missing, or is not what its card says.
+    Raises InputError where it is missing, is not what its card says, or has a newer format.
     """
     if name is not None and exists(join_path(name, CARD_FILE)):
         return _model_directory(name, name)
@@ -73,6 +75,7 @@ def _model_directory(name: str, folder: str) -> Model:
         card = read_json(path)
         if card["format"] != CARD_FORMAT:
             raise ValueError(f"its format is {card['format']!r}")
+        check_version(card, CARD_VERSION, f"--model={name}: its {CARD_FILE}")
         check_shape(card, _CARD)
         stated = {file: card["files"][file]["sha256"] for file in _files(card)}
         [Quantization.from_json(value) for value in card["quantization"].values()]
