@@ -33,7 +33,6 @@ EXTRAS = {
         # Of the Flink that tests/cluster/runners/job_server/pom.xml takes its job server for.
         "apache-flink-libraries>=1.19,<1.20",
         "duckdb-extension-httpfs>=1.5,<2",
-        "gcp-storage-emulator>=2024.8",
         "moto[s3,server]>=5.2,<6",
         "pyspark>=4.3,<5",
         "pyyaml>=6,<7",

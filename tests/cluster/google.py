@@ -7,9 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import NamedTuple
 
-from gcp_storage_emulator.server import create_server
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
+
+from tests.cluster.gcs_server import gcs_server
 
 PROJECT, BUCKET = "project", "bucket"
 ACCOUNT = "worker@project.iam.gserviceaccount.com"
@@ -39,7 +40,7 @@ class Cloud(NamedTuple):
 
 
 class _Metadata(BaseHTTPRequestHandler):
-    """Answers as a machine with a service account does, whose tokens the emulator doesn't check."""
+    """Answers as a machine with a service account does, whose tokens the storage doesn't check."""
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -59,24 +60,20 @@ def google_cloud() -> Iterator[Cloud]:
     """Metadata server and storage on loopback, with one empty bucket."""
     metadata = ThreadingHTTPServer(("127.0.0.1", 0), _Metadata)
     Thread(target=metadata.serve_forever, daemon=True).start()
-    emulator = create_server("127.0.0.1", 0, in_memory=True)
-    emulator.start()
-    host, port = emulator._api._httpd.server_address  # It has no public name for its port.
-    storage_host = f"http://{host}:{port}"
     metadata_host = f"127.0.0.1:{metadata.server_port}"
-    client = storage.Client(
-        PROJECT, AnonymousCredentials(), client_options={"api_endpoint": storage_host}
-    )
     try:
-        yield Cloud(
-            {
-                "STORAGE_EMULATOR_HOST": storage_host,
-                "GCE_METADATA_HOST": metadata_host,
-                "GCE_METADATA_IP": metadata_host,
-            },
-            client.create_bucket(BUCKET),
-        )
+        with gcs_server(BUCKET) as gcs:
+            client = storage.Client(
+                PROJECT, AnonymousCredentials(), client_options={"api_endpoint": gcs.address}
+            )
+            yield Cloud(
+                {
+                    "STORAGE_EMULATOR_HOST": gcs.address,
+                    "GCE_METADATA_HOST": metadata_host,
+                    "GCE_METADATA_IP": metadata_host,
+                },
+                client.bucket(BUCKET),
+            )
     finally:
-        emulator.stop()
         metadata.shutdown()
         metadata.server_close()

@@ -1,4 +1,4 @@
-"""Object stores on loopback, each a process of its own: S3 by moto, GCS by gcp-storage-emulator.
+"""Object stores on loopback, each a process of its own: S3 by moto, GCS by gcs_server.
 
 Both are read back by the store's own client, not by what the project reads with.
 """
@@ -141,8 +141,8 @@ def gcs_store(folder: Path) -> Iterator[Store]:
     """GCS, as long as the block lasts. folder: for its log and an account."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    module = [sys.executable, "-m", "gcp_storage_emulator", "start"]
-    place = ["--host=127.0.0.1", f"--port={port}", "--in-memory", f"--default-bucket={BUCKET}"]
+    module = [sys.executable, "-m", "tests.cluster.gcs_server"]
+    place = [f"--port={port}", f"--bucket={BUCKET}"]
     with (
         server([*module, *place], folder / "log", lambda: is_open(port)),
         google_account(folder) as account,
