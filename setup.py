@@ -15,7 +15,9 @@ REQUIRED = [
     "jinja2>=3.0,<4",
     "keras>=3.12,<4",
     "matplotlib>=3.8,<4",
+    "msgspec>=0.19,<1",
     "numpy>=1.26,<2.5",
+    "obstore>=0.11,<0.13",
     "pillow>=12.1.1,<13",
     "pyarrow>=16,<26",
     "scikit-learn>=1.3,<2",
@@ -27,8 +29,8 @@ FAST = ["ai-edge-litert>=2.1,<3", "ncnn>=1.0.20250916"]
 EXTRAS = {
     "fast": FAST,
     "evaluate": EVALUATE,
-    "gcp": ["apache-beam[gcp]>=2.77,<3"],
-    "aws": ["apache-beam[aws]>=2.77,<3"],
+    "gcp": ["apache-beam[gcp]>=2.77,<3", "google-auth[requests]>=2.35,<3"],
+    "aws": ["boto3>=1.35,<2"],
     "cluster": [
         # Of the Flink that tests/cluster/runners/job_server/pom.xml takes its job server for.
         "apache-flink-libraries>=1.19,<1.20",
@@ -63,7 +65,14 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.10,<3.14",
-    packages=["beam_job", "transforms", "transforms.engines"],
+    packages=[
+        "beam_job",
+        "beam_job.outputs",
+        "transforms",
+        "transforms.engines",
+        "transforms.inputs",
+        "transforms.storage",
+    ],
     package_data={"beam_job": ["py.typed", "*.jinja"], "transforms": ["py.typed", "pretrained/*"]},
     install_requires=REQUIRED,
     extras_require=EXTRAS,

@@ -6,11 +6,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from transforms.errors import InputError, first_line
-from transforms.files import temporary_folder
 from transforms.images import SIDE
 from transforms.keras_file import keras_content
 from transforms.model_directory import Model
 from transforms.quiet import no_collection, stderr_held_back
+from transforms.storage.files import temporary_folder
 
 if TYPE_CHECKING:
     import keras

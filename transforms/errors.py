@@ -24,6 +24,10 @@ class RunError(JobError):
     """The input was right and the run still did not do what it promised."""
 
 
+class JobLostError(RunError):
+    """The launcher lost sight of a job that may still be at work elsewhere."""
+
+
 class StoreFailedError(RunError):
     """An object store failed, or could not be reached, while a job used it."""
 

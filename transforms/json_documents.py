@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from transforms.errors import InputError
-from transforms.files import read_bytes
+from transforms.storage.files import read_bytes
 
 MAX_JSON_BYTES = 64 << 20
 """A manifest takes 350 bytes a shard: 190,000 shards. Parsed it takes some 20 times as much."""

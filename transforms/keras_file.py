@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transforms.errors import InputError, first_line
-from transforms.files import read_bytes
 from transforms.json_documents import MAX_JSON_BYTES, parse_json
+from transforms.storage.files import read_bytes
 
 MAX_NETWORK_BYTES = 1 << 30
 """Of a file of a model, and of what is in it: 250 million parameters; the encoder has 0.5."""

@@ -6,10 +6,10 @@ from importlib.resources import files
 from typing import Any
 
 from transforms.errors import InputError, first_line
-from transforms.files import exists, join_path, read_bytes
 from transforms.json_documents import check_shape, check_version, is_count, read_json
 from transforms.keras_file import MAX_NETWORK_BYTES
 from transforms.quantize import Quantization
+from transforms.storage.files import exists, join_path, read_bytes
 
 ENCODER_FILE = "encoder.keras"
 ENCODER_INT8_FILE = "encoder-int8.tflite"

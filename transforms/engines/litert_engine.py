@@ -9,6 +9,12 @@ from transforms.engines.network import Compute, Network, usable_cores
 from transforms.errors import InputError, first_line
 from transforms.quiet import stderr_held_back
 
+_PROBES = 32
+_ROUNDING = 1e-5
+"""Between values that are the same multiple of a step, in float32."""
+_MULTIPLE = 1e-2
+"""How far from a whole number of steps a value may be, for rounding."""
+
 
 def network(name: str, content: bytes, parameters: int) -> Network:
     """A network from a .tflite file that takes and gives float32.
@@ -31,29 +37,27 @@ def network(name: str, content: bytes, parameters: int) -> Network:
             f"--model={name}: its int8 encoder cannot be loaded ({first_line(error)}): train it "
             "again"
         ) from error
-    return Network(
-        compute,
-        tuple(map(int, takes["shape"][1:])),
-        tuple(map(int, gives["shape"][1:])),
-        parameters,
-        _output_step(interpreter),
-    )
+    shape = tuple(map(int, takes["shape"][1:]))
+    output_shape = tuple(map(int, gives["shape"][1:]))
+    return Network(compute, shape, output_shape, parameters, _output_step(compute, shape))
 
 
-def _output_step(interpreter: Any) -> float:
+def _output_step(compute: Compute, shape: tuple[int, ...]) -> float:
     """What one step of the network's last whole numbers is worth; 0 where it ends in floats.
 
-    The output itself is float32: a DEQUANTIZE makes it, and its input has the scale.
+    All that it gives are multiples of it, so the least difference of many values is one. (LiteRT
+    has no public way to ask for the scale of a tensor within the network.)
     """
-    (gives,) = interpreter.get_output_details()
-    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
-    # The operators of a network have no public list.
-    for operator in interpreter._get_ops_details():  # noqa: SLF001
-        if operator["op_name"] == "DEQUANTIZE" and gives["index"] in operator["outputs"]:
-            (number,) = operator["inputs"]
-            scale, _ = tensors[number]["quantization"]
-            return float(scale)
-    return 0.0
+    noise = np.random.default_rng(0).random((_PROBES, *shape), np.float32)
+    values = np.unique(compute(noise)).astype(np.float64)
+    differences = np.diff(values)
+    differences = differences[differences > _ROUNDING]
+    if not len(differences):
+        return 0.0
+    span = float(values[-1] - values[0])
+    step = span / round(span / float(differences.min()))  # Without the rounding of a single one.
+    steps = values / step
+    return step if np.allclose(steps, np.rint(steps), atol=_MULTIPLE) else 0.0
 
 
 def compute_function(interpreter: Any) -> Compute:

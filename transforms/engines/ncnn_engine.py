@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transforms.engines.network import Compute, Network, usable_cores
-from transforms.files import temporary_folder
 from transforms.keras_file import Layer, UnknownNetworkError
+from transforms.storage.files import temporary_folder
 
 _IMAGES_A_TASK = 32
 

@@ -1,0 +1,310 @@
+"""Object stores by obstore: one client a bucket, and patience that has an end."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from transforms.errors import StoreFailedError
+from transforms.storage.errors import ChangedError, FileSystemError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_PATH = re.compile(r"\s*(s3|gs)://([^/]*)/?(.*)", re.DOTALL | re.IGNORECASE)
+_SECONDS = 60
+"""How long a request may take, and how long it is tried again."""
+_REFUSED = "The operation lacked valid authentication credentials"
+"""What obstore says of whoever gives credentials, and of a store that takes them for none."""
+_PATIENCE: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=_SECONDS)}
+_CREDENTIALS_MINUTES = 30
+_TRIES = 5
+"""To put on a condition, when the answer to a try was lost."""
+_PAGE = 1000
+
+
+class StorePath(NamedTuple):
+    """What a path such as s3://BUCKET/NAME means."""
+
+    scheme: str
+    bucket: str
+    name: str
+
+    @property
+    def client(self) -> "ObjectStore":
+        """The client of its bucket; raises NoCredentialsError."""
+        return client(self.scheme, self.bucket)
+
+
+class NoCredentialsError(Exception):
+    """There are no credentials for a store; the message says why."""
+
+
+def parse(path: str) -> StorePath:
+    """The parts of a path with a scheme; raises FileSystemError for a scheme that has no store."""
+    match = _PATH.fullmatch(path)
+    if match is None:
+        raise FileSystemError(
+            f"{path}: there is no such file system: give a path on this machine, s3:// or gs://"
+        )
+    return StorePath(match[1].lower(), match[2], match[3])
+
+
+@cache
+def client(scheme: str, bucket: str) -> "ObjectStore":
+    """The client of a bucket, by the settings of the environment; one a process."""
+    return _s3(bucket) if scheme == "s3" else _gcs(bucket)
+
+
+def _options(address: str | None) -> Any:
+    is_plain = (address or "").startswith("http://")
+    return {"connect_timeout": "10s", "timeout": f"{_SECONDS}s", "allow_http": is_plain}
+
+
+def _s3(bucket: str) -> "ObjectStore":
+    import boto3
+    from botocore.exceptions import BotoCoreError
+    from obstore.store import S3Store
+
+    session = boto3.session.Session()
+    try:
+        credentials = session.get_credentials()
+    except BotoCoreError as error:
+        raise NoCredentialsError(str(error)) from error
+    if credentials is None:
+        raise NoCredentialsError("Unable to locate credentials")
+
+    def current() -> Any:
+        frozen = credentials.get_frozen_credentials()
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": datetime.now(timezone.utc) + timedelta(minutes=_CREDENTIALS_MINUTES),
+        }
+
+    address = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    named: Any = {"endpoint": address} if address else {}
+    return S3Store(
+        bucket,
+        region=session.region_name or "us-east-1",
+        client_options=_options(address),
+        retry_config=_PATIENCE,
+        credential_provider=current,
+        **named,
+    )
+
+
+def _gcs(bucket: str) -> "ObjectStore":
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+    from google.auth.transport.requests import Request
+    from obstore.store import GCSStore
+
+    address = os.environ.get("STORAGE_EMULATOR_HOST")
+    named: Any = {"client_options": _options(address), "retry_config": _PATIENCE}
+    if address:
+        named["base_url"] = address
+    try:
+        scopes = ["https://www.googleapis.com/auth/devstorage.read_write"]
+        credentials, _ = google.auth.default(scopes=scopes)
+    except DefaultCredentialsError:
+        if address:  # An emulator asks for none, but obstore wants some to write by.
+            named["credential_provider"] = lambda: {"token": "none", "expires_at": None}
+        return GCSStore(bucket, skip_signature=not address, **named)
+
+    def current() -> Any:
+        if not credentials.valid:
+            try:
+                credentials.refresh(Request())
+            except GoogleAuthError as error:
+                raise PermissionError(error.args[0]) from error  # Without the answer's text.
+        expiry = credentials.expiry and credentials.expiry.replace(tzinfo=timezone.utc)
+        return {"token": credentials.token, "expires_at": expiry}
+
+    return GCSStore(bucket, credential_provider=current, **named)
+
+
+def why_no_google_credentials() -> str | None:
+    """Why there are no credentials of Google's on this machine; None where there are."""
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError
+
+    try:
+        google.auth.default()
+    except DefaultCredentialsError as error:
+        return str(error)
+    return None
+
+
+@contextmanager
+def store_errors(path: str) -> Iterator[None]:
+    """Turns what obstore raises into errors that name the path.
+
+    FileNotFoundError where there is no such object, ChangedError where a condition is not met,
+    FileSystemError where the store refuses, StoreFailedError where it fails or does not answer.
+    """
+    import obstore.exceptions as raised
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(2, "there is no such object", path) from error
+    except (raised.AlreadyExistsError, raised.PreconditionError) as error:
+        raise ChangedError(path) from error
+    except NoCredentialsError as error:
+        raise FileSystemError(f"{path}: its store has no credentials ({error})") from error
+    except raised.InvalidPathError as error:
+        raise FileSystemError(f"{path}: {reason(error)}") from error
+    except raised.BaseError as error:
+        status = http_status(error)
+        if status is not None and 400 <= status < 500 and status not in (408, 429):  # noqa: PLR2004
+            raise FileSystemError(f"{path}: {reason(error)}") from error
+        raise StoreFailedError(
+            f"{path}: its store failed, or could not be reached ({reason(error)}): run it again "
+            "when the store answers"
+        ) from error
+
+
+def http_status(error: Exception) -> int | None:
+    """The status that a store answered with, 401 where its credentials are refused; or None."""
+    if _REFUSED in str(error):
+        return 401
+    found = re.search(r"status code: (\d{3})", str(error))
+    return int(found[1]) if found else None
+
+
+def reason(error: Exception) -> str:
+    """What a store said, without what obstore tells of itself, on one line."""
+    text = re.sub(rf"{_REFUSED}.*?: \w+: ", "", str(error).partition("\n\nDebug source")[0])
+    parts = [re.search(rf"<{name}>(.*?)</{name}>", text, re.DOTALL) for name in ("Code", "Message")]
+    said = ": ".join(part[1] for part in parts if part) or text.rpartition(" - ")[2]
+    return re.sub(r"\s+", " ", said).strip()[:300]
+
+
+def _tag(meta: Any) -> str:
+    """What changes when an object is written: its ETag, which lists have too."""
+    return str(meta["e_tag"]).strip('"')
+
+
+def find(path: str) -> tuple[int, str] | None:
+    """(bytes, version) of an object; None where there is none."""
+    where = parse(path)
+    try:
+        with store_errors(path):
+            meta = where.client.head(where.name)
+    except FileNotFoundError:
+        return None
+    return meta["size"], _tag(meta)
+
+
+def below(folder: str) -> Iterator[tuple[str, int, str]]:
+    """(path, bytes, version) of every object below a folder."""
+    scheme, bucket, name = where = parse(folder)
+    with store_errors(folder):
+        for page in where.client.list(name.rstrip("/") or None, chunk_size=_PAGE):
+            for meta in page:
+                path = f"{scheme}://{bucket}/{meta['path']}"
+                yield path, meta["size"], _tag(meta)
+
+
+def names(folder: str) -> list[str]:
+    """What is in a folder."""
+    where = parse(folder)
+    with store_errors(folder):
+        listed = where.client.list_with_delimiter(where.name.rstrip("/") or None)
+    paths = [*listed["common_prefixes"], *(meta["path"] for meta in listed["objects"])]
+    return [path.rpartition("/")[2] for path in paths]
+
+
+def read_range(found: Any, start: int, end: int) -> bytes:
+    """Bytes of an object, from `start` to before `end`; ChangedError unless it is as found."""
+    if end <= start:
+        return b""
+    where = parse(found.path)
+    options: Any = {"range": (start, end)}
+    with store_errors(found.path):
+        answer = where.client.get(where.name, options=options)
+        if _tag(answer.meta) != found.version:
+            raise ChangedError(found.path)
+        return bytes(answer.bytes())
+
+
+def chunks(path: str) -> Iterator[bytes]:
+    """The content of an object, piece by piece."""
+    where = parse(path)
+    with store_errors(path):
+        for chunk in where.client.get(where.name).stream():
+            yield bytes(chunk)
+
+
+def write(path: str, content: bytes) -> None:
+    """Writes an object in one request; it is there whole or not at all."""
+    where = parse(path)
+    with store_errors(path):
+        where.client.put(where.name, content, mode="overwrite", use_multipart=False)
+
+
+def read_versioned(path: str) -> tuple[bytes, str] | None:
+    """(content, version) of an object; None where there is none.
+
+    The version is its generation in GCS, and its ETag in S3.
+    """
+    where = parse(path)
+    try:
+        with store_errors(path):
+            found = where.client.get(where.name)
+            version = found.meta["version" if where.scheme == "gs" else "e_tag"]
+            return bytes(found.bytes()), str(version)
+    except FileNotFoundError:
+        return None
+
+
+def swap(path: str, content: bytes, version: str | None) -> None:
+    """Writes an object if it is of a version still (None: if there is none); else ChangedError.
+
+    The answer to a request may be lost when it has been done: then what is there decides.
+    """
+    where = parse(path)
+    mode: Any = {"version" if where.scheme == "gs" else "e_tag": version} if version else "create"
+    for number in range(1, _TRIES + 1):
+        try:
+            with store_errors(path):
+                where.client.put(where.name, content, mode=mode, use_multipart=False)
+        except (ChangedError, StoreFailedError) as error:
+            found = read_versioned(path)
+            if found is not None and found[0] == content:
+                return
+            is_unchanged = (found and found[1]) == version
+            if isinstance(error, ChangedError) or not is_unchanged or number == _TRIES:
+                raise
+        else:
+            return
+
+
+def withdraw(path: str, version: str, _: str) -> None:
+    """Empties an object if it is of a version still: stores do not remove on a condition."""
+    swap(path, b"", version)
+
+
+def copy(source: str, destination: str) -> None:
+    """Copies an object within its bucket; FileNotFoundError where it is gone."""
+    where = parse(source)
+    with store_errors(source):
+        where.client.copy(where.name, parse(destination).name)
+
+
+def delete(paths: Iterable[str]) -> None:
+    """Deletes objects of one bucket, those that are there."""
+    left: Sequence[str] = list(paths)
+    for together in (left, *([path] for path in left)) if left else ():
+        try:
+            with store_errors(together[0]):
+                parse(together[0]).client.delete([parse(path).name for path in together])
+        except FileNotFoundError:  # GCS says so of one that is gone: then one after the other.
+            continue
+        if together is left:
+            return
