@@ -26,11 +26,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_job import __version__
-from beam_job.datasets import Source
 from beam_job.load_emnist import load_emnist
 from beam_job.options import EMNIST_NAMES
 from transforms.errors import InputError, first_line
 from transforms.images import MAX_LABEL, SIDE
+from transforms.inputs.dataset import Source
 
 # NIST has been seen to answer 403 to urllib's own name.
 _USER_AGENT = f"emnist-latents/{__version__}"

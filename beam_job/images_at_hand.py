@@ -6,10 +6,10 @@ from hashlib import sha256
 
 import numpy as np
 
-from beam_job.datasets import Dataset, cut_shards
 from beam_job.options import DEFAULT_BATCH_SIZE, DEFAULT_SHARD_SIZE
 from transforms.errors import InputError
-from transforms.images import read_shard
+from transforms.inputs.dataset import Dataset, cut_stretches
+from transforms.inputs.read import read_stretch
 
 ONE_IN = 10
 HELD_OUT_REMAINDER = 9
@@ -45,15 +45,15 @@ class Images:
 def load_images(dataset: Dataset) -> Images:
     """Reads all images of a dataset. Raises InputError for one that cannot be read."""
     parts = []
-    for shard in cut_shards(dataset, DEFAULT_SHARD_SIZE):
-        for batch, rejects in read_shard(shard, DEFAULT_BATCH_SIZE):
+    for stretch in cut_stretches(dataset, DEFAULT_SHARD_SIZE):
+        for batch, rejects in read_stretch(stretch, DEFAULT_BATCH_SIZE):
             if rejects:
                 first = rejects[0]
                 raise InputError(
                     f"{first.path} row {first.row}: {first.reason}: mend that image, or leave it "
                     "out"
                 )
-            names = np.full(len(batch), shard.key.split)
+            names = np.full(len(batch), batch.shard.split)
             parts.append(Images(names, batch.image_ids, batch.labels, batch.pixels))
     return joined_images(parts)
 

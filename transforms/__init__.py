@@ -1,6 +1,6 @@
-"""Beam transforms that turn shards of images into Parquet files of latents.
+"""Beam transforms that turn files of images into Parquet files of latents.
 
-batches, rejects = shards | ReadImages(batch_size=1024)
+batches, rejects = pipeline | ReadImagesFrom("train-images-idx3-ubyte")
 files = (
     batches
     | beam.ParDo(NormalizeImages())
@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from transforms.byte_counts import ByteCounts
     from transforms.decode import (
         Decode,
         DecodedBatch,
@@ -25,14 +26,15 @@ if TYPE_CHECKING:
     )
     from transforms.encode import Encode, EncoderHandler
     from transforms.errors import InputError, JobError, RunError
-    from transforms.images import ImageBatch, Reject, Segment, Shard, ShardKey
+    from transforms.images import ImageBatch, Reject, Segment, Shard, ShardKey, Stretch
+    from transforms.inputs.files import stretches_of
     from transforms.latents import LatentBatch
     from transforms.preprocess import NormalizeImages, ReshapeImages
     from transforms.quality import ImageQuality, Quality
     from transforms.quantize import Quantization
-    from transforms.read_images import ReadImages
-    from transforms.shard_files import ShardFile
-    from transforms.sizes import ByteCounts, Sizes
+    from transforms.read_images import ReadImages, ReadImagesFrom
+    from transforms.shard_files import FinishedShard, ShardFile
+    from transforms.sizes import Sizes
     from transforms.write_latents import StoreLatents, WriteLatents
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "DecoderHandler",
     "Encode",
     "EncoderHandler",
+    "FinishedShard",
     "ImageBatch",
     "ImageQuality",
     "InputError",
@@ -52,6 +55,7 @@ __all__ = [
     "Quality",
     "Quantization",
     "ReadImages",
+    "ReadImagesFrom",
     "ReadLatents",
     "Reject",
     "ReshapeImages",
@@ -63,18 +67,22 @@ __all__ = [
     "Sizes",
     "StoreLatents",
     "StoredBatch",
+    "Stretch",
     "WriteImages",
     "WriteLatents",
+    "stretches_of",
 ]
 
 # Where the names are; those that need no Beam first, so that it is not imported for them.
 _MODULES = (
     "errors",
     "images",
+    "inputs.files",
     "latents",
     "quantize",
     "shard_files",
     "sizes",
+    "byte_counts",
     "preprocess",
     "quality",
     "read_images",

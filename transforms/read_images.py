@@ -5,44 +5,78 @@ from typing import Any, Literal
 
 import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
-from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 
+from transforms.defaults import BATCH_SIZE, SHARD_SIZE
 from transforms.errors import InputError
-from transforms.images import (
-    ImageBatch,
-    Reject,
-    Shard,
-    read_shard,
-    too_many_rejects,
-    with_sha256,
-)
+from transforms.images import ImageBatch, Reject, Shard, Stretch, too_many_rejects
+from transforms.inputs.files import stretches_of
+from transforms.inputs.read import read_stretch
+
+
+class ReadShards(beam.PTransform):
+    """PCollection[Stretch | Shard] -> (PCollection[ImageBatch], PCollection[Reject]).
+
+    Batches hold at most `batch_size` images, and their rejects too. A stretch with more than
+    `max_rejects` rejects raises InputError at once, rather than after hours.
+    """
+
+    def __init__(self, batch_size: int = BATCH_SIZE, max_rejects: int = 0) -> None:
+        super().__init__()
+        self._do_fn = _ReadShards(batch_size, max_rejects)
+
+    def expand(self, pcoll: PCollection[Stretch | Shard]) -> Any:
+        outputs = pcoll | "ReadShards" >> beam.ParDo(self._do_fn).with_outputs(
+            _ReadShards.REJECTS, main="batches"
+        )
+        return outputs["batches"], outputs[_ReadShards.REJECTS]
 
 
 class ReadImages(beam.PTransform):
-    """PCollection[Shard] -> (PCollection[ImageBatch], PCollection[Reject]).
+    """PCollection[Stretch | Shard] -> (PCollection[ImageBatch], PCollection[Reject]).
 
-    Shards are spread over the workers first. Batches hold at most `batch_size` images. A shard
-    with more than `max_rejects` rejects raises InputError at once, rather than after hours.
+    Stretches are spread over the workers first. See ReadShards for the rest.
     """
 
-    def __init__(self, batch_size: int, max_rejects: int = 0) -> None:
+    def __init__(self, batch_size: int = BATCH_SIZE, max_rejects: int = 0) -> None:
         super().__init__()
         self._batch_size = batch_size
         self._max_rejects = max_rejects
 
-    def expand(self, pcoll: PCollection[Shard]) -> Any:
-        outputs = (
+    def expand(self, pcoll: PCollection[Stretch | Shard]) -> Any:
+        return (
             pcoll
             | "SpreadShards" >> beam.Reshuffle()
-            | "ReadShards"
-            >> beam.ParDo(_ReadShard(self._batch_size, self._max_rejects)).with_outputs(
-                _ReadShard.REJECTS, main="batches"
-            )
+            | "ReadShards" >> ReadShards(self._batch_size, self._max_rejects)
         )
-        return outputs["batches"], outputs[_ReadShard.REJECTS]
 
 
-class _ReadShard(beam.DoFn):
+class ReadImagesFrom(beam.PTransform):
+    """The images of files, at the beginning of a pipeline: as ReadImages gives them.
+
+    pattern, labels, orientation, shard_size: as stretches_of has them. The files are looked at when
+    the pipeline is built.
+    """
+
+    def __init__(
+        self,
+        pattern: str,
+        batch_size: int = BATCH_SIZE,
+        max_rejects: int = 0,
+        *,
+        labels: str | None = None,
+        orientation: str = "auto",
+        shard_size: int = SHARD_SIZE,
+    ) -> None:
+        super().__init__()
+        self._stretches = stretches_of(pattern, shard_size, labels, orientation)
+        self._read = ReadImages(batch_size, max_rejects)
+
+    def expand(self, pbegin: PBegin) -> Any:
+        return pbegin | "Shards" >> beam.Create(self._stretches, reshuffle=False) | self._read
+
+
+class _ReadShards(beam.DoFn):
     REJECTS: Literal["rejects"] = "rejects"
 
     def __init__(self, batch_size: int, max_rejects: int) -> None:
@@ -53,10 +87,11 @@ class _ReadShard(beam.DoFn):
         self._rejects = Metrics.counter(ReadImages, "rejects")
 
     def process(
-        self, shard: Shard
+        self, element: Stretch | Shard
     ) -> Iterator[ImageBatch | TaggedOutput[Literal["rejects"], Reject]]:
+        stretch = Stretch((element,)) if isinstance(element, Shard) else element
         rejected: list[Reject] = []
-        for batch, rejects in read_shard(shard, self._batch_size):
+        for batch, rejects in read_stretch(stretch, self._batch_size):
             rejected.extend(rejects)
             if len(rejected) > self._max_rejects:
                 raise InputError(too_many_rejects(rejected, self._max_rejects))
@@ -65,4 +100,4 @@ class _ReadShard(beam.DoFn):
             self._rejects.inc(len(rejects))
             for reject in rejects:
                 yield TaggedOutput(self.REJECTS, reject)
-            yield with_sha256(batch)
+            yield batch

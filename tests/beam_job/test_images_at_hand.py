@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_job.images_at_hand import Images, joined_images, load_images, partition
-from beam_job.inputs import files_dataset
 from transforms.errors import InputError
 from transforms.images import NO_LABEL
+from transforms.inputs.files import files_dataset
 
 
 def images(**splits: int) -> Images:

@@ -6,63 +6,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
-from beam_job.inputs import GZIP, files_dataset, split_name
 from beam_job.options import WITH_REJECTS
 from tests.conftest import compress, latents, rows
 from tests.nist import idx_images, idx_labels
 from tests.transforms.test_images import png
-
-
-@pytest.mark.parametrize(
-    ("path", "split"),
-    [
-        ("a/emnist-mnist-test-images-idx3-ubyte.gz", "test"),
-        ("emnist-balanced-train-images-idx3-ubyte", "train"),
-        ("mnist_train.npy", "train"),
-        ("data/train-00000-of-00001.parquet", "train"),
-        ("data/images/split=train/part-00000-of-00007.parquet", "train"),
-        ("latest.npy", "all"),
-        ("contest/pretrained.npy", "all"),
-        ("train-test.npy", "all"),
-        ("X_TEST2.npy", "test"),
-    ],
-)
-def test_the_split_is_what_the_file_says(path: str, split: str):
-    assert split_name(path) == split
-
-
-def test_nists_files_are_turned_upright_and_their_labels_found(tmp_path, random_images):
-    stored = random_images.transpose(0, 2, 1)
-    images = tmp_path / "emnist-letters-train-images-idx3-ubyte"
-    images.write_bytes(idx_images(stored))
-    labels = tmp_path / "emnist-letters-train-labels-idx1-ubyte.gz"
-    labels.write_bytes(gzip.compress(idx_labels(np.arange(40) % 26 + 1)))
-    dataset = files_dataset(str(images), None, "auto")
-    assert dataset.rows == {"train": 40}
-    assert dataset.files[0].segment.transposed
-    assert dataset.files[0].segment.labels == bytes(n % 26 + 1 for n in range(40))
-    assert dataset.characters[26] == "Z"
-    assert {source.path for source in dataset.sources} == {str(images), str(labels)}
-    assert not files_dataset(str(images), None, "upright").files[0].segment.transposed
-
-
-def test_a_gzip_is_known_by_its_content(tmp_path: Path, random_images):
-    path = tmp_path / "images"
-    path.write_bytes(gzip.compress(idx_images(random_images)))
-    dataset = files_dataset(str(path), None, "auto")
-    assert dataset.files[0].segment.format == GZIP
-    assert dataset.rows == {"all": 40}
-
-
-def test_files_of_a_split_follow_each_other_by_name(tmp_path: Path, random_images):
-    np.save(tmp_path / "b-train.npy", random_images[:10])
-    np.save(tmp_path / "a-train.npy", random_images[10:])
-    np.save(tmp_path / "c-test.npy", random_images[:3].reshape(3, 784))
-    dataset = files_dataset(str(tmp_path / "*.npy"), None, "auto")
-    assert dataset.rows == {"train": 40, "test": 3}
-    assert [file.segment.first_image_id for file in dataset.files] == [0, 30, 0]
 
 
 def same_input(folder: Path, images: np.ndarray) -> dict[str, Path]:

@@ -1,0 +1,273 @@
+import gzip
+import os
+import struct
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+
+from tests.error_inputs import npy, parquet, staged
+from tests.nist import idx_images, idx_labels
+from tests.transforms.inputs.test_read import staged_table
+from transforms import ReadImages, ReadImagesFrom, Stretch
+from transforms.errors import InputError
+from transforms.images import PIXELS
+from transforms.inputs import files, labels, parts
+from transforms.inputs.files import files_dataset, split_name, stretches_of
+from transforms.inputs.formats import GZIP
+from transforms.storage.files import FoundFile
+
+
+@pytest.mark.parametrize(
+    ("path", "split"),
+    [
+        ("a/emnist-mnist-test-images-idx3-ubyte.gz", "test"),
+        ("emnist-balanced-train-images-idx3-ubyte", "train"),
+        ("mnist_train.npy", "train"),
+        ("data/train-00000-of-00001.parquet", "train"),
+        ("data/images/split=train/part-00000-of-00007.parquet", "train"),
+        ("latest.npy", "all"),
+        ("contest/pretrained.npy", "all"),
+        ("train-test.npy", "all"),
+        ("X_TEST2.npy", "test"),
+    ],
+)
+def test_the_split_is_what_the_file_says(path: str, split: str):
+    assert split_name(path) == split
+
+
+def test_nists_files_are_turned_upright_and_their_labels_found(tmp_path, random_images):
+    stored = random_images.transpose(0, 2, 1)
+    images = tmp_path / "emnist-letters-train-images-idx3-ubyte"
+    images.write_bytes(idx_images(stored))
+    labels = tmp_path / "emnist-letters-train-labels-idx1-ubyte.gz"
+    labels.write_bytes(gzip.compress(idx_labels(np.arange(40) % 26 + 1)))
+    dataset = files_dataset(str(images), None, "auto")
+    assert dataset.rows == {"train": 40}
+    assert dataset.files[0].segment.transposed
+    assert dataset.files[0].segment.labels == bytes(n % 26 + 1 for n in range(40))
+    assert dataset.characters[26] == "Z"
+    assert {source.path for source in dataset.sources} == {str(images), str(labels)}
+    assert not files_dataset(str(images), None, "upright").files[0].segment.transposed
+
+
+def test_a_gzip_is_known_by_its_content(tmp_path: Path, random_images):
+    path = tmp_path / "images"
+    path.write_bytes(gzip.compress(idx_images(random_images)))
+    dataset = files_dataset(str(path), None, "auto")
+    assert dataset.files[0].segment.format == GZIP
+    assert dataset.rows == {"all": 40}
+
+
+def test_files_of_a_split_follow_each_other_by_name(tmp_path: Path, random_images):
+    np.save(tmp_path / "b-train.npy", random_images[:10])
+    np.save(tmp_path / "a-train.npy", random_images[10:])
+    np.save(tmp_path / "c-test.npy", random_images[:3].reshape(3, 784))
+    dataset = files_dataset(str(tmp_path / "*.npy"), None, "auto")
+    assert dataset.rows == {"train": 40, "test": 3}
+    assert [file.segment.first_image_id for file in dataset.files] == [0, 30, 0]
+
+
+def test_what_a_listing_shows_goes_with_each_file(tmp_path: Path, random_images):
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(idx_images(random_images))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_labels(np.arange(40)))
+    dataset = files_dataset(str(path), None, "auto")
+    segment = dataset.files[0].segment
+    assert segment.found == FoundFile(str(path), path.stat().st_size, segment.version)
+    assert [source.bytes for source in dataset.sources] == [path.stat().st_size, 48]
+    assert dataset.sources[0].version == segment.version
+    os.utime(path, ns=(1, 1))
+    assert files_dataset(str(path), None, "auto").files[0].segment.version != segment.version
+
+
+def test_labels_in_a_folder_with_a_pattern_in_its_name_are_found(tmp_path: Path, random_images):
+    folder = tmp_path / "a[1]*"
+    folder.mkdir()
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_images(random_images)))
+    (folder / "train-labels-idx1-ubyte").write_bytes(idx_labels(np.arange(40)))
+    (file,) = files_dataset(f"{folder}/train-images-idx3-ubyte.gz", None, "auto").files
+    assert file.segment.labels == bytes(range(40))
+
+
+def test_an_npy_with_a_long_header_is_read(tmp_path: Path):
+    images = np.arange(200 * PIXELS, dtype=np.int64).astype(np.uint8).reshape(200, PIXELS)
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (200, 784), }".ljust(8000) + b"\n"
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + images.tobytes()
+    (tmp_path / "f").write_bytes(content)
+    (file,) = files_dataset(str(tmp_path / "f"), None, "auto").files
+    assert (file.segment.rows, file.segment.offset) == (200, 8011)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ([0, 1], [1, 2], "begins with image_id 1 of split all, and a file before it goes up to 1"),
+        ([0, 5], [3, 6], "begins with image_id 3 of split all, and a file before it goes up to 5"),
+        ([0, 5], [2, 3], "begins with image_id 2 of split all, and a file before it goes up to 5"),
+        ([4, 5], [0, 1], "begins with image_id 0 of split all, and a file before it goes up to 5"),
+    ],
+)
+def test_image_ids_of_files_that_overlap_are_refused(tmp_path: Path, first, second, said):
+    (tmp_path / "a").write_bytes(staged(first))
+    (tmp_path / "b").write_bytes(staged(second))
+    with pytest.raises(InputError, match=f"{tmp_path}/b: {said}: give each image once, in order"):
+        files_dataset(f"{tmp_path}/*", None, "auto")
+
+
+def test_image_ids_may_have_gaps(tmp_path: Path):
+    (tmp_path / "a").write_bytes(staged([0, 5]))
+    (tmp_path / "b").write_bytes(staged([6, 9]))
+    found = files_dataset(f"{tmp_path}/*", None, "auto").files
+    assert [file.segment.first_image_id for file in found] == [0, 6]
+
+
+def test_the_last_image_id_of_many_row_groups_is_known(tmp_path: Path):
+    table = staged_table(np.zeros((300, 28, 28), np.uint8), 100)
+    pq.write_table(table, tmp_path / "a", row_group_size=7)
+    (tmp_path / "b").write_bytes(staged([399]))
+    with pytest.raises(InputError, match="image_id 399 of split all, and a file before it goes up"):
+        files_dataset(f"{tmp_path}/*", None, "auto")
+
+
+@pytest.mark.parametrize("name", ["pipe", "null"])
+def test_what_cannot_be_read_twice_is_refused(tmp_path: Path, name):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+    with pytest.raises(InputError, match=f"{name} is not a regular file: give a file that can be"):
+        files_dataset(f"{tmp_path}/{name}", None, "auto")
+
+
+def test_a_file_that_is_written_to_between_two_looks_is_refused(tmp_path: Path, monkeypatch):
+    path = tmp_path / "f"
+    path.write_bytes(npy(np.zeros((6, 784), np.uint8)))
+    listed = files.find_files(str(path))
+    os.utime(path, ns=(1, 1))
+    monkeypatch.setattr(files, "find_files", lambda _: listed)
+    with pytest.raises(InputError, match="f: was written to while the job read it"):
+        files_dataset(str(path), None, "auto")
+    path.unlink()
+    with pytest.raises(InputError, match=r"f: cannot be read \(.*\): put it back, or give another"):
+        files_dataset(str(path), None, "auto")
+
+
+def test_a_link_to_nothing_is_told(tmp_path: Path):
+    (tmp_path / "f").symlink_to("nosuch")
+    with pytest.raises(InputError, match=r"--input=.*/f cannot be looked up \(.*\): correct"):
+        files_dataset(f"{tmp_path}/f", None, "auto")
+
+
+class SlowStore:
+    """A store of files that all have the same content; an answer takes a while."""
+
+    SECONDS = 0.02
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, contents: dict[str, bytes]) -> None:
+        self.requests, self.at_once, self.most = Counter[str](), 0, 0
+        self._contents = contents
+        self._lock = threading.Lock()
+        for module in (files, labels):
+            monkeypatch.setattr(module, "find_files", self._find_files)
+        monkeypatch.setattr(parts, "read_range", self._read_range)
+
+    def _find_files(self, pattern: str) -> list[FoundFile]:
+        self._wait("LIST")
+        is_labels = "labels-idx1" in pattern
+        named = [path for path in self._contents if ("labels-idx1" in path) == is_labels]
+        return [FoundFile(path, len(self._contents[path]), "1") for path in sorted(named)]
+
+    def _read_range(self, found: FoundFile, start: int, end: int) -> bytes:
+        self._wait("GET")
+        return self._contents[found.path][start:end]
+
+    def _wait(self, kind: str) -> None:
+        with self._lock:
+            self.requests[kind] += 1
+            self.at_once += 1
+            self.most = max(self.most, self.at_once)
+        time.sleep(self.SECONDS)
+        with self._lock:
+            self.at_once -= 1
+
+
+def pictures_of(rows: int) -> bytes:
+    column = pa.array([bytes(range(200)) * 4] * rows, pa.binary())
+    return parquet(image=pa.StructArray.from_arrays([column], ["bytes"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "requests", "listings"),
+    [
+        ("{}.npy", npy(np.zeros((900, 784), np.uint8)), 1, 1),
+        ("{}-images-idx3", idx_images(np.zeros((900, 28, 28))), 2, 2),
+        ("{}.parquet", pictures_of(9), 1, 1),
+        ("{}.parquet", parquet(a=[1], image=[{"bytes": os.urandom(70_000)}]), 2, 1),
+    ],
+)
+def test_a_file_takes_few_requests_and_many_files_wait_at_once(
+    monkeypatch, name, content, requests, listings
+):
+    count = 256
+    paths = [f"s3://b/in/{name.format(number)}" for number in range(count)]
+    contents = dict.fromkeys(paths, content)
+    if "idx" in name:
+        given = idx_labels(np.zeros(900))
+        contents |= {path.replace("images-idx3", "labels-idx1"): given for path in paths}
+    store = SlowStore(monkeypatch, contents)
+    start = time.monotonic()
+    dataset = files_dataset("s3://b/in/*", None, "auto")
+    assert len(dataset.files) == count
+    assert store.requests == {"LIST": listings, "GET": requests * count}
+    assert store.most == files.REQUESTS_AT_ONCE
+    # 10,000 files at 50 ms a request take 7.8 s for each request of a file.
+    assert time.monotonic() - start < 3 * (requests * count / 64 + listings) * store.SECONDS + 0.5
+
+
+def test_staged_files_in_a_store_take_no_more_than_four_requests(monkeypatch):
+    """Head, footer, the rest of a long one, and the last image_id."""
+    images = np.random.default_rng(0).integers(0, 256, (400, 28, 28), np.uint8)
+    sink = pa.BufferOutputStream()
+    pq.write_table(staged_table(images, 0), sink, row_group_size=10)
+    contents = {f"s3://b/in/split={n}/f": sink.getvalue().to_pybytes() for n in range(128)}
+    store = SlowStore(monkeypatch, contents)
+    files_dataset("s3://b/in/*/f", None, "auto")
+    assert store.requests["GET"] <= 4 * len(contents)
+    assert store.most == files.REQUESTS_AT_ONCE
+
+
+def test_a_pattern_is_read_in_a_pipeline(tmp_path: Path, random_images):
+    np.save(tmp_path / "f.npy", random_images)
+    np.save(tmp_path / "labels.npy", np.arange(40))
+    pattern, given = f"{tmp_path}/f.npy", f"{tmp_path}/labels.npy"
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        batches, rejects = pipeline | ReadImagesFrom(pattern, 7, labels=given, shard_size=16)
+        assert_that(
+            batches | beam.FlatMap(lambda batch: batch.labels.tolist()), equal_to(range(40))
+        )
+        assert_that(rejects, equal_to([]), "NoRejects")
+
+
+def test_shards_are_read_as_stretches_are(tmp_path: Path):
+    pq.write_table(staged_table(np.zeros((40, 28, 28), np.uint8), 0), tmp_path / "f")
+    (stretch,) = stretches_of(str(tmp_path / "f"), 16)
+    assert isinstance(stretch, Stretch)
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        shards = pipeline | beam.Create(stretch.shards)
+        batches, _ = shards | ReadImages(100)
+        assert_that(
+            batches | beam.Map(lambda batch: (batch.shard.number, len(batch), len(batch.sha256))),
+            equal_to([(0, 16, 64), (1, 16, 64), (2, 8, 64)]),
+        )
+
+
+def test_a_gzip_has_no_shards(tmp_path: Path, random_images):
+    (tmp_path / "f").write_bytes(gzip.compress(idx_images(random_images)))
+    with pytest.raises(InputError, match="f: is a gzip, which cannot be read from the middle: unp"):
+        stretches_of(str(tmp_path / "f"))
