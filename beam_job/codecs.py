@@ -387,7 +387,7 @@ def latents_file(images: Images, vectors: np.ndarray, latent_format: LatentForma
     """
     key = ShardKey(str(images.splits[0]), 0, 1, len(images))
     batch = LatentBatch(key, len(images), images.image_ids, images.labels, vectors)
-    return latent_format.content(latent_format.table([batch]))
+    return latent_format.content(latent_format.table(batch))
 
 
 def parquet_overhead(content: bytes) -> int:

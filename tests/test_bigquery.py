@@ -39,7 +39,7 @@ CODECS = {"GZIP", "LZO", "LZ4_RAW", "SNAPPY", "ZSTD", "UNCOMPRESSED"}
 def latents_file(dtype: type) -> pq.ParquetFile:
     latents = np.arange(64).reshape(2, 32).astype(dtype)
     batch = LatentBatch(ShardKey("test", 0, 1, 2), 2, np.arange(2), np.ones(2, np.int16), latents)
-    content = parquet_bytes(latent_table([batch], {1: "1"}), {})
+    content = parquet_bytes(latent_table(batch, {1: "1"}), {})
     return pq.ParquetFile(io.BytesIO(content))
 
 

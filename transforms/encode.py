@@ -35,7 +35,7 @@ def latents_of(encode: Compute, pixels: np.ndarray) -> np.ndarray:
 class EncoderHandler(WholeBatchHandler[ImageBatch, LatentBatch]):
     """Loads an encoder once a process and runs it on a whole ImageBatch at a time.
 
-    model: a model directory or a `.keras` file, on any of Beam's file systems; None for the model
+    model: a model directory or a `.keras` file, local or in a store; None for the model
     that comes with the package. engine: what computes it; TensorFlow where none is given. sha256:
     what the encoder's file (that of int8, where the engine computes in int8) has to have, where it
     is known.
@@ -58,7 +58,14 @@ class EncoderHandler(WholeBatchHandler[ImageBatch, LatentBatch]):
     def result(self, batch: ImageBatch, network: Network) -> LatentBatch:
         latents = _encode(batch, network.compute)
         return LatentBatch(
-            batch.shard, batch.rows, batch.image_ids, batch.labels, latents, batch.sha256
+            batch.shard,
+            batch.rows,
+            batch.image_ids,
+            batch.labels,
+            latents,
+            batch.sha256,
+            batch.rejects,
+            batch.sample,
         )
 
     def batch_bytes(self, batch: ImageBatch) -> int:

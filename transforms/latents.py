@@ -1,18 +1,20 @@
 """Latents in Parquet: the schema, and the file of a shard."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.errors import RunError
 from transforms.images import (
     IMAGE_ID_COLUMN,
     LABEL_COLUMN,
+    NO_SAMPLE,
+    Reject,
+    Sample,
     ShardKey,
     check_row_groups,
     label_array,
@@ -26,6 +28,9 @@ METADATA_KEY = b"emnist_latents"
 
 MAX_LATENTS_FILE_BYTES = 4 << 30
 """Of a shard, on disk and in memory: 33 million images of 32 float32. A file is read whole."""
+
+_ROW_GROUP_ROWS = 65_536
+"""Of a row group, which is what is in memory of a larger shard."""
 
 # Bytes an image, whole file, 10,000 official EMNIST test digits, 32 float32 latents; of the
 # untrained encoder, and of PCA (dense, as trained latents are):
@@ -63,16 +68,19 @@ class LatentBatch:
     labels: np.ndarray
     latents: np.ndarray
     sha256: str = ""
+    rejects: tuple[Reject, ...] = ()
+    sample: Sample = NO_SAMPLE
     clipped: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def take(self, rows: np.ndarray) -> "LatentBatch":
-        """Some of its latents, by position or mask, as a batch of their own."""
-        parts = (self.image_ids[rows], self.labels[rows], self.latents[rows])
-        clipped = None if self.clipped is None else self.clipped[rows]
-        return LatentBatch(self.shard, len(parts[0]), *parts, clipped=clipped)
+        """Some of its latents, by position or mask; the batch accounts for the same rows still."""
+        parts = {"image_ids": self.image_ids, "labels": self.labels, "latents": self.latents}
+        if self.clipped is not None:
+            parts["clipped"] = self.clipped
+        return replace(self, **{name: part[rows] for name, part in parts.items()})
 
 
 def latent_schema(latent_size: int, value_type: pa.DataType) -> pa.Schema:
@@ -101,27 +109,15 @@ def check_latents_fit(path: str, file: pq.ParquetFile) -> None:
         raise ValueError(f"says that it has {file.metadata.num_rows:,} rows")
 
 
-def latent_table(batches: Iterable[LatentBatch], characters: Mapping[int, str]) -> pa.Table:
-    """The rows of a shard, ordered by image_id, in the columns of latent_schema.
-
-    Raises RunError if an image_id is there twice.
-    """
-    parts = sorted(batches, key=lambda batch: (len(batch) > 0, batch.image_ids[:1].tolist()))
-    image_ids = np.concatenate([part.image_ids for part in parts])
-    labels = np.concatenate([part.labels for part in parts])
-    latents = np.concatenate([part.latents for part in parts])
-    if (np.diff(image_ids) <= 0).any():
-        position = int(np.flatnonzero(np.diff(image_ids) <= 0)[0]) + 1
-        raise RunError(
-            f"split {parts[0].shard.split}: image_id {image_ids[position]} came through twice: "
-            "run it again, and report it if it happens again"
-        )
+def latent_table(batch: LatentBatch, characters: Mapping[int, str]) -> pa.Table:
+    """The rows of a batch in the columns of latent_schema."""
+    latents = batch.latents
     schema = latent_schema(latents.shape[1], pa.from_numpy_dtype(latents.dtype))
     return pa.Table.from_arrays(
         [
-            pa.array(image_ids),
-            label_array(labels),
-            pa.array([characters.get(label) for label in labels.tolist()], pa.string()),
+            pa.array(batch.image_ids),
+            label_array(batch.labels),
+            pa.array([characters.get(label) for label in batch.labels.tolist()], pa.string()),
             pa.FixedSizeListArray.from_arrays(
                 pa.array(latents.reshape(-1)), type=schema.field(LATENT_COLUMN).type
             ),
@@ -130,14 +126,20 @@ def latent_table(batches: Iterable[LatentBatch], characters: Mapping[int, str]) 
     )
 
 
+def open_latents(sink: Any, schema: pa.Schema, metadata: Mapping[str, Any]) -> pq.ParquetWriter:
+    """A writer of a latents file, with `metadata` as JSON under METADATA_KEY."""
+    values = schema.field(LATENT_COLUMN).type.value_type
+    writer = pq.ParquetWriter(sink, schema, **_parquet_options(values))
+    # As metadata of the schema it would be stored twice, the second time in base64.
+    writer.add_key_value_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    return writer
+
+
 def parquet_bytes(table: pa.Table, metadata: Mapping[str, Any]) -> bytes:
-    """A Parquet file of latents, with `metadata` as JSON under METADATA_KEY; one row group."""
-    values = table.schema.field(LATENT_COLUMN).type.value_type
+    """A Parquet file of latents, as open_latents begins it; one row group."""
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, **_parquet_options(values)) as writer:
+    with open_latents(sink, table.schema, metadata) as writer:
         writer.write_table(table, row_group_size=max(1, table.num_rows))
-        # As metadata of the schema it would be stored twice, the second time in base64.
-        writer.add_key_value_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
     content: bytes = sink.getvalue().to_pybytes()
     return content
 
@@ -161,11 +163,16 @@ class LatentFormat:
     characters: Mapping[int, str]
     metadata: Mapping[str, Any]
     folder: str = LATENTS_FOLDER
+    row_group_rows: int = _ROW_GROUP_ROWS
 
-    def table(self, batches: list[LatentBatch]) -> pa.Table:
-        """The rows of a shard, as latent_table has them."""
-        return latent_table(batches, self.characters)
+    def table(self, batch: LatentBatch) -> pa.Table:
+        """The rows of a batch, as latent_table has them."""
+        return latent_table(batch, self.characters)
+
+    def open(self, sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
+        """A writer of the file, as open_latents has it."""
+        return open_latents(sink, schema, self.metadata)
 
     def content(self, table: pa.Table) -> bytes:
-        """The file, as parquet_bytes has it."""
+        """The file of a whole shard, as parquet_bytes has it."""
         return parquet_bytes(table, self.metadata)

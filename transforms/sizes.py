@@ -1,14 +1,15 @@
 """Byte counts of what flows through the job."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import apache_beam as beam
 import numpy as np
 
 from transforms.images import ImageBatch
 from transforms.latents import LatentBatch
-from transforms.shard_files import ShardFile
+
+if TYPE_CHECKING:
+    from transforms.shard_files import FinishedShard
 
 
 class Sizes(NamedTuple):
@@ -33,22 +34,6 @@ class Sizes(NamedTuple):
 def add_sizes(parts: Iterable[Sizes]) -> Sizes:
     """The sum of sizes, field by field; all zeros for no parts."""
     return Sizes(*(sum(field) for field in zip(Sizes(), *parts, strict=True)))
-
-
-class ByteCounts(beam.CombineFn):
-    """Adds up Sizes; the result is the same however the parts are grouped and merged."""
-
-    def create_accumulator(self) -> Sizes:
-        return Sizes()
-
-    def add_input(self, mutable_accumulator: Sizes, element: Sizes) -> Sizes:
-        return add_sizes([mutable_accumulator, element])
-
-    def merge_accumulators(self, accumulators: Iterable[Sizes]) -> Sizes:
-        return add_sizes(accumulators)
-
-    def extract_output(self, accumulator: Sizes) -> Sizes:
-        return accumulator
 
 
 def sizes_read(batch: ImageBatch) -> tuple[str, Sizes]:
@@ -76,6 +61,12 @@ def sizes_encoded(batch: LatentBatch) -> tuple[str, Sizes]:
     )
 
 
-def sizes_written(file: ShardFile) -> tuple[str, Sizes]:
+def sizes_written(finished: "FinishedShard") -> tuple[str, Sizes]:
     """(split, sizes) of a Parquet file: its rows and all its bytes."""
+    file = finished.file
     return file.split, Sizes(images_written=file.rows, parquet_bytes=file.bytes)
+
+
+def sizes_finished(finished: "FinishedShard") -> tuple[str, Sizes]:
+    """(split, sizes) of a shard that an earlier execution has finished: all that it counted."""
+    return finished.file.split, finished.sizes

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 
 from transforms.latents import LatentBatch, LatentFormat
 from transforms.quantize import Quantization, stored_values
@@ -23,17 +24,22 @@ class StoreLatents(beam.DoFn):
         self._quantization = quantization
 
     def process(self, batch: LatentBatch) -> Sequence[LatentBatch]:
+        stored, clipped = self._stored(batch.latents)
+        chosen = np.isin(batch.image_ids, batch.sample.image_ids)
+        sample = batch.sample._replace(latents=stored[chosen].tobytes())
+        return [replace(batch, latents=stored, sample=sample, clipped=clipped)]
+
+    def _stored(self, latents: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         if self._quantization is None:
-            return [replace(batch, latents=stored_values(batch.latents, self._dtype, None))]
-        numbers, clipped = self._quantization.quantize_and_count(batch.latents)
-        return [replace(batch, latents=numbers, clipped=clipped)]
+            return stored_values(latents, self._dtype, None), None
+        return self._quantization.quantize_and_count(latents)
 
 
 class WriteLatents(WriteShards):
-    """PCollection[LatentBatch] -> PCollection[ShardFile]: one Parquet file a shard.
+    """PCollection[LatentBatch] -> PCollection[FinishedShard]: one Parquet file a shard.
 
-    output: the folder of the attempt. characters: what a label stands for. metadata: goes into
-    every file. See WriteShards for when a file is written; each is noted.
+    output: the folder to write to. characters: what a label stands for. metadata: goes into every
+    file. See WriteShards for when a file is written; each is noted.
     """
 
     def __init__(
