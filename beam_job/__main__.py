@@ -21,6 +21,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -30,6 +31,8 @@ from beam_job.logs import set_up_logging
 from beam_job.options import DONE, FAILED, INTERRUPTED, WITH_REJECTS, WRONG
 from transforms.quiet import no_collection
 
+NOT_PUBLISHED = "nothing was published"
+"""What an interrupted command says that had not begun to write."""
 _PATIENCE_SECONDS = 3.0
 _patience = {"ends": 0.0}
 """Until when, in monotonic seconds, another interrupt says nothing new."""
@@ -86,7 +89,7 @@ def run(argv: list[str]) -> int:
     except options.UsageError as error:
         caught, status, line = error, WRONG, str(error)
     except KeyboardInterrupt as interrupt:
-        tell("; ".join(["interrupted", _published_or_not(argv), *map(str, interrupt.args)]))
+        tell("; ".join(["interrupted", *map(str, interrupt.args or [NOT_PUBLISHED])]))
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001  # The last line of defence: told in one line.
         caught, (status, line) = error, _told(error)
@@ -94,13 +97,6 @@ def run(argv: list[str]) -> int:
         tell(*"".join(traceback.format_exception(caught)).rstrip().split("\n"))
     tell(f"error: {line}")
     return status
-
-
-def _published_or_not(argv: list[str]) -> str:
-    publishing = sys.modules.get("beam_job.publishing")  # Without it nothing has been.
-    flag = "--data_dir" if argv[:1] == ["stage"] else "--output"
-    is_published = publishing is not None and publishing.is_known_published(flag)
-    return "what it writes had been published" if is_published else "nothing was published"
 
 
 def _run(argv: list[str]) -> int:
@@ -114,52 +110,42 @@ def _run(argv: list[str]) -> int:
 
 def _command(settings: options.Options) -> Callable[[Any, list[str]], int]:
     """What runs a command; only what it needs is imported."""
-    if isinstance(settings, options.StageOptions):
-        from beam_job import stage
+    if isinstance(settings, (options.TrainOptions, options.EvaluateOptions)):
+        from beam_job.preflight import check_evaluation, check_training
 
-        return lambda settings, _: stage.run(settings)
-    if isinstance(settings, options.TrainOptions):
-        from beam_job.preflight import check_training
-
-        check_training(settings)
+        if isinstance(settings, options.TrainOptions):
+            check_training(settings)
+        else:
+            check_evaluation(settings)
         from transforms.autoencoder import import_keras
 
         import_keras()  # Quietly, before the modules that are made of it.
-        from beam_job import train
+    run_command = import_module(_MODULES[type(settings)]).run
+    if isinstance(settings, (options.CompressOptions, options.ReconstructOptions)):
+        return run_command  # type: ignore[no-any-return]
+    return lambda settings, _: run_command(settings)
 
-        return lambda settings, _: train.run(settings)
-    if isinstance(settings, options.EvaluateOptions):
-        from beam_job.preflight import check_evaluation
 
-        check_evaluation(settings)
-        from transforms.autoencoder import import_keras
-
-        import_keras()
-        from beam_job import evaluate
-
-        return lambda settings, _: evaluate.run(settings)
-    if isinstance(settings, options.ReconstructOptions):
-        from beam_job import reconstruct
-
-        return reconstruct.run
-    if isinstance(settings, options.VerifyOptions):
-        from beam_job import verify
-
-        return lambda settings, _: verify.run(settings)
-    from beam_job import compress
-
-    return compress.run
+_MODULES = {
+    options.CompressOptions: "beam_job.compress",
+    options.EvaluateOptions: "beam_job.evaluate",
+    options.ReconstructOptions: "beam_job.reconstruct",
+    options.ReportOptions: "beam_job.report_command",
+    options.StageOptions: "beam_job.stage",
+    options.TrainOptions: "beam_job.train",
+    options.VerifyOptions: "beam_job.verify",
+}
 
 
 def _told(error: Exception) -> tuple[int, str]:
     """Exit status and line of an error: WRONG where the user has to change something."""
     from transforms.errors import InputError, JobError
-    from transforms.file_errors import is_file_system_error
+    from transforms.storage.errors import FileSystemError
 
     if isinstance(error, JobError):
         return WRONG if isinstance(error, InputError) else FAILED, str(error)
     said = " ".join(str(error).split())  # Libraries say things in several lines.
-    if is_file_system_error(error):
+    if isinstance(error, FileSystemError):
         return WRONG, f"{said}: give paths that exist, on a file system that is set up"
     if isinstance(error, OSError) and error.filename is not None:
         return FAILED, (

@@ -1,35 +1,30 @@
-"""How a run becomes complete."""
+"""How a run of `compress` becomes complete."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
-from beam_job import publishing
-from beam_job.datasets import Source, check_unchanged, with_checksums
-from beam_job.decoded_sample import Sample, decoded_sample
-from beam_job.publishing import Attempt
-from beam_job.report import clipping_notes, report_html, sizes_report
-from beam_job.run_directory import (
-    FORMAT,
-    FORMAT_VERSION,
-    MANIFEST,
-    OWNED,
-    REJECTS,
-    REPORT,
-    SIZES,
-    versions,
-)
-from beam_job.shown import Shown, shown_of
-from transforms.errors import InputError, RunError
-from transforms.files import FileFacts, write_bytes
-from transforms.images import Reject, too_many_rejects
-from transforms.model_directory import find_model
+from beam_job.outputs.attempt import Attempt
+from beam_job.outputs.file_list import FILE_LIST, MAX_LISTED, file_list
+from beam_job.outputs.seal import is_sealed, seal, write_documents
+from beam_job.recorded import recorded_source
+from beam_job.report import clipping_notes, sizes_report
+from beam_job.report_drawing import SAMPLE, draw_report, sample_table_bytes
+from beam_job.run_directory import FORMAT, FORMAT_VERSION, REJECTS, RUN, SIZES, versions
+from transforms.errors import InputError, JobError, RunError
+from transforms.images import Reject, Sample, too_many_rejects
+from transforms.inputs.dataset import Source
 from transforms.quantize import Quantization
 from transforms.shard_files import ShardFile
 from transforms.sizes import Sizes
+from transforms.storage.errors import STORAGE_ERRORS
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,20 +34,20 @@ class Run:
     staged: images that there should be, by split. model: what identifies the encoder.
     decoder_engine: what decodes for the report, as load_decoder has it. model_path: where workers
     find the model; None for the one that comes with the package. created: when the run began.
-    updated: as Dataset has it.
+    versions: of what began it.
     """
 
     attempt: Attempt
     created: str
     dataset: str
     fingerprint: str | None
-    updated: Mapping[str, float]
     sources: tuple[Source, ...]
     staged: dict[str, int]
     shards: dict[str, int]
     characters: dict[int, str]
     model: dict[str, Any]
     flags: dict[str, Any]
+    versions: dict[str, str]
     max_rejects: int
     decoder_engine: str | None
     model_path: str | None
@@ -67,55 +62,56 @@ class Run:
 
 def complete(
     run: Run,
-    files: Sequence[ShardFile],
+    files: Iterable[ShardFile],
     sizes: Mapping[str, Sizes],
     rejects: Sequence[Reject],
-    checksums: Mapping[str, str],
-    sample: Sample,
+    samples: Sequence[tuple[str, Sample]],
 ) -> None:
-    """Checks that everything arrived, and publishes the run, its manifest last.
+    """Checks that everything arrived, and seals the run; then draws its report.
 
-    files: those of WriteLatents. sizes: by split. rejects: the images set aside. checksums:
-    SHA-256 of source files by path. sample: what the report is drawn from. Raises RunError where
-    images are missing, InputError where more were rejected than are borne, an input was written to
-    meanwhile, or another run is there by now; then nothing is published.
+    files: one for each shard. sizes: by split. samples: with their splits. Raises RunError where
+    images are missing, InputError where more were rejected than are allowed, or another run is
+    there by now; then nothing is published.
     """
-    if len(rejects) > run.max_rejects:
-        ordered = sorted(rejects, key=lambda reject: (reject.split, reject.image_id))
-        raise InputError(too_many_rejects(ordered, run.max_rejects))
-    if publishing.is_published(run.attempt, MANIFEST, "run_id"):
+    if is_sealed(run.attempt, RUN):
         return
+    rejects = sorted(rejects, key=attrgetter("split", "image_id"))
+    if len(rejects) > run.max_rejects:
+        raise InputError(too_many_rejects(rejects, run.max_rejects))
     check_counts(run.staged, sizes)
-    check_files(run.shards, files)
-    check_unchanged(run.updated)
+    ordered = sorted(files, key=attrgetter("order"))
+    check_files(run.shards, ordered)
     sizes = {split: sizes[split] for split in run.staged}  # In the order of the dataset.
-    sources = with_checksums(run.sources, dict(checksums))
-    report = sizes_report(sizes, sources)
-    documents = {SIZES: _json(report)}
+    documents = {SIZES: _json(sizes_report(sizes, run.sources))}
     if rejects:
-        documents[REJECTS] = _rejects_lines(rejects)
-    manifest = _manifest(run, files, sizes, sources)
-    documents[REPORT] = report_html(manifest, report, _shown(run, report, sample)).encode()
-    facts = {file.path: FileFacts(file.bytes, file.sha256) for file in files}
-    for name, content in documents.items():
-        facts[name] = write_bytes(publishing.child(run.attempt.folder, name), content)
-        manifest["files"].append({"path": name, **facts[name]._asdict()})
-    publishing.publish(
-        run.attempt,
-        facts,
-        MANIFEST,
-        _json(manifest),
-        owned=OWNED,
-        overwrite=run.flags["overwrite"],
-    )
+        documents[REJECTS] = _lines(rejects)
+    if samples:
+        documents[SAMPLE] = sample_table_bytes(samples, run.model)
+    listed = []
+    if len(ordered) > MAX_LISTED:
+        documents[FILE_LIST] = file_list(ordered)
+    else:
+        listed = [file._replace(path=file.final_path)._asdict() for file in ordered]
+    written, facts = write_documents(run.attempt, documents)
+    listed += [{"path": name, **fact._asdict()} for name, fact in facts.items()]
+    sources = {file.final_path: file.path for file in ordered} | written
+    manifest = {**_manifest(run, ordered, sizes), "files": listed}
+    seal(run.attempt, RUN, sources, _json(manifest), replace=run.flags["overwrite"])
+    _draw(run)
 
 
-def _shown(run: Run, report: Mapping[str, Any], sample: Sample) -> Shown | None:
-    model = replace(find_model(run.model_path), decoder_sha256=run.model["decoder_sha256"])
-    compared = decoded_sample(sample, model, run.decoder_engine, run.quantization)
-    total = report["total"]
-    bytes_per_image = total["parquet_bytes"] / max(1, total["images"])
-    return shown_of(compared, run.characters, bytes_per_image)
+def _draw(run: Run) -> None:
+    """Draws the report, without which a run is complete too."""
+    try:
+        draw_report(run.attempt.output, run.attempt.run_id, run.model_path, run.decoder_engine)
+    except (*STORAGE_ERRORS, JobError, ImportError) as error:
+        _LOG.warning(
+            "note: %s is complete, and its report could not be drawn (%s): `emnist-latents report "
+            "--input=%s` draws it",
+            run.attempt.output,
+            error,
+            run.attempt.output,
+        )
 
 
 def check_counts(staged: Mapping[str, int], sizes: Mapping[str, Sizes]) -> None:
@@ -136,16 +132,19 @@ def check_counts(staged: Mapping[str, int], sizes: Mapping[str, Sizes]) -> None:
 
 
 def check_files(shards: Mapping[str, int], files: Sequence[ShardFile]) -> None:
-    """Raises RunError unless there is a file for each shard, InputError if image_ids overlap."""
+    """Raises RunError unless there is a file for each shard, InputError if image_ids overlap.
+
+    files: in the order of their shards.
+    """
     for split, expected in shards.items():
-        paths = {file.path for file in files if file.split == split}
-        if len(paths) != expected or len(paths) != sum(file.split == split for file in files):
+        of_split = [file for file in files if file.split == split]
+        paths = {file.final_path for file in of_split}
+        if len(paths) != expected or len(paths) != len(of_split):
             raise RunError(
                 f"split {split}: {len(paths)} files for {expected} shards, so nothing is "
                 "published: run it again, and report it if it happens again"
             )
-        filled = sorted(file for file in files if file.split == split and file.rows)
-        for before, after in pairwise(filled):
+        for before, after in pairwise(file for file in of_split if file.rows):
             if after.first_image_id <= before.last_image_id:  # type: ignore[operator]
                 raise InputError(
                     f"split {split}: image_id {after.first_image_id} is in two places of the "
@@ -153,14 +152,11 @@ def check_files(shards: Mapping[str, int], files: Sequence[ShardFile]) -> None:
                 )
 
 
-def _rejects_lines(rejects: Sequence[Reject]) -> bytes:
-    ordered = sorted(rejects, key=lambda reject: (reject.split, reject.image_id))
-    return "".join(json.dumps(reject._asdict()) + "\n" for reject in ordered).encode()
+def _lines(rejects: Sequence[Reject]) -> bytes:
+    return "".join(json.dumps(reject._asdict()) + "\n" for reject in rejects).encode()
 
 
-def _manifest(
-    run: Run, files: Sequence[ShardFile], sizes: Mapping[str, Sizes], sources: Sequence[Source]
-) -> dict[str, Any]:
+def _manifest(run: Run, files: Sequence[ShardFile], sizes: Mapping[str, Sizes]) -> dict[str, Any]:
     splits = {
         split: {
             "images": run.staged[split],
@@ -179,26 +175,33 @@ def _manifest(
         "format_version": FORMAT_VERSION,
         "run_id": run.attempt.run_id,
         "created": run.created,
-        "warnings": [*run.warnings, *clipping_notes(sizes)],
+        "warnings": [*run.warnings, *clipping_notes(sizes), *_version_notes(run.versions)],
         "dataset": {
             "name": run.dataset,
-            "fingerprint": run.fingerprint or _fingerprint(sources),
+            "fingerprint": run.fingerprint or _fingerprint(files),
             "splits": splits,
-            "sources": [source._asdict() for source in sources],
+            "sources": [recorded_source(source) for source in run.sources],
         },
         "model": run.model,
         "characters": run.characters,
         "flags": run.flags,
-        "versions": versions(),
-        "files": [file._asdict() for file in sorted(files)],
+        "versions": run.versions,
     }
+
+
+def _version_notes(launched: Mapping[str, str]) -> list[str]:
+    """What a worker has in other versions than what began the run, in words."""
+    here = versions()
+    names = [name for name in {**launched, **here} if launched.get(name) != here.get(name)]
+    differing = [f"{name} {here.get(name)}, not {launched.get(name)}" for name in names]
+    return [f"Workers have other versions: {'; '.join(differing)}."] if differing else []
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
-def _fingerprint(sources: Sequence[Source]) -> str:
-    """SHA-256 over the source files' own, in order, as `sha256sum` would list them by split."""
-    lines = "".join(f"{source.sha256}  {source.split}\n" for source in sources)
+def _fingerprint(files: Sequence[ShardFile]) -> str:
+    """SHA-256 over the shards' own, taken while their images were read, in order."""
+    lines = "".join(f"{file.images_sha256}  {file.final_path}\n" for file in files)
     return sha256(lines.encode()).hexdigest()

@@ -9,32 +9,37 @@ so; the graph is in compress_pipeline.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from beam_job import publishing, run_directory
-from beam_job.datasets import PUBLISHED_ROWS, Dataset, shard_keys, staged_folder
+from beam_job import run_directory
+from beam_job.datasets import PUBLISHED_ROWS, staged_folder
 from beam_job.emnist import archive_path
-from beam_job.inputs import check_file_system
 from beam_job.lines import say, tell
 from beam_job.options import (
     DONE,
     EMNIST_NAMES,
     WITH_REJECTS,
     CompressOptions,
-    set_up_file_systems,
+    set_up_stores,
 )
+from beam_job.outputs.attempt import check_output
+from beam_job.outputs.seal import PUBLISHED, read_sealed
 from beam_job.remote import check_runner, engine_for
-from beam_job.run_directory import MEGABYTE
+from beam_job.run_directory import MEGABYTE, RUN
 from beam_job.stage import known_dataset
+from beam_job.stores import check_file_system
 from transforms.engines.choice import Engine, choose_engine
 from transforms.errors import InputError
 from transforms.images import PIXELS
+from transforms.inputs.dataset import Dataset, shard_keys
+from transforms.latents import LATENTS_FOLDER
 from transforms.model_directory import Model, find_model
 from transforms.quantize import Quantization
 from transforms.quiet import no_collection
+from transforms.storage.files import child, exists
 
 
 def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
     """Compresses what the options name, and shows what came of it."""
-    set_up_file_systems(beam_flags)
+    set_up_stores(beam_flags)
     runner = check_runner(beam_flags, _paths(options), waits=not options.no_wait)
     for flag in ("input", "labels", "model", "data_dir", "output"):
         check_file_system(flag, getattr(options, flag))
@@ -42,7 +47,7 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
     quantization = _quantization(model, options)
     wanted = engine_for(runner, options.engine, options.precision)
     engine = choose_engine(model, wanted, options.precision)
-    run_directory.check_output(options.output, overwrite=options.overwrite, resume=options.resume)
+    check_output(options.output, RUN, overwrite=options.overwrite, resume=options.resume)
     dataset = known_dataset(options)
     if options.plan:
         say(*_plan(options, dataset, model, engine, runner.name))
@@ -50,7 +55,7 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
     with no_collection():
         from beam_job import compress_pipeline
 
-    compress_pipeline.run(options, beam_flags, runner, model, engine, quantization)
+    compress_pipeline.run(options, beam_flags, runner, model, engine, quantization, dataset)
     if options.no_wait:
         if not options.quiet:
             say(
@@ -58,12 +63,13 @@ def run(options: CompressOptions, beam_flags: Sequence[str]) -> int:
                 "there"
             )
         return DONE
-    manifest, sizes = publishing.read_published(
-        options.output, run_directory.MANIFEST, run_directory.SIZES
-    )
-    rejected = sum(split["rejected"] for split in manifest["dataset"]["splits"].values())
-    if not options.quiet:
-        _show(options, manifest, sizes, rejected)
+    try:
+        manifest, sizes = read_sealed(options.output, RUN, run_directory.SIZES)
+        rejected = sum(split["rejected"] for split in manifest["dataset"]["splits"].values())
+        if not options.quiet:
+            _show(options, manifest, sizes, rejected)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(PUBLISHED) from interrupt
     return WITH_REJECTS if rejected else DONE
 
 
@@ -139,19 +145,17 @@ def _show(
 
     output = options.output
     say(*terminal_table(sizes), "")
-    for path in dict.fromkeys(_folder(file["path"]) for file in manifest["files"]):
-        say(publishing.child(output, path))
-    say(publishing.child(output, run_directory.MANIFEST))
+    folders = [f"{LATENTS_FOLDER}/split={split}" for split in manifest["dataset"]["splits"]]
+    others = [file["path"] for file in manifest["files"] if "rows" not in file]
+    for path in (*folders, *others):
+        say(child(output, path))
+    report = child(output, run_directory.REPORT)
+    say(*([report] if exists(report) else []), child(output, run_directory.MANIFEST))
     for warning in manifest["warnings"]:
         tell(f"note: {warning}")
     if rejected:
         tell(
             f"note: {rejected:,} image{'s' * (rejected > 1)} could not be read, within "
             f"--max_rejects={options.max_rejects}: "
-            f"{publishing.child(output, run_directory.REJECTS)} lists them, and why"
+            f"{child(output, run_directory.REJECTS)} lists them, and why"
         )
-
-
-def _folder(path: str) -> str:
-    """A file's folder where there are many of its kind, else the file."""
-    return path.rpartition("/")[0] if path.startswith("latents/") else path

@@ -1,25 +1,25 @@
 """The graph of `compress`, and running it."""
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import TaggedOutput
 
-from beam_job import publishing, resume
 from beam_job.completion import Run, complete
-from beam_job.datasets import Dataset, Source, cut_shards
-from beam_job.decoded_sample import Sample, one_in
-from beam_job.kept_shards import ReadKept
 from beam_job.model_facts import STORED_DTYPES, latents_metadata, model_facts
 from beam_job.options import CompressOptions, beam_options
+from beam_job.outputs.attempt import Attempt, abandon, begin
+from beam_job.outputs.resume import continued, describe, job_of, leave, read_note
+from beam_job.outputs.seal import interruptible
 from beam_job.pipelines import import_meanwhile, is_local, new_pipeline, run_to_end, submit
 from beam_job.progress import Progress, tick
-from beam_job.recorded import recorded_flags, recorded_options
+from beam_job.recorded import recorded_flags, recorded_options, recorded_source
 from beam_job.remote import Runner, model_for
-from beam_job.run_directory import MANIFEST
-from beam_job.stage import open_dataset, with_gzips_staged
+from beam_job.run_directory import RUN
+from beam_job.stage import stage_named, with_gzips_staged
+from transforms.byte_counts import ByteCounts
 from transforms.encode import Encode, EncoderHandler
 from transforms.engines.choice import (
     INT8,
@@ -29,23 +29,23 @@ from transforms.engines.choice import (
     load_decoder,
     load_encoder,
 )
-from transforms.errors import StoreFailedError
-from transforms.files import file_facts
-from transforms.images import ImageBatch, Reject, Shard
-from transforms.latents import LatentBatch
+from transforms.images import Reject, Sample, Shard, Stretch, with_sample
+from transforms.inputs.dataset import Dataset, cut_stretches
+from transforms.latents import LATENTS_FOLDER, LatentBatch
 from transforms.model_directory import Model
 from transforms.preprocess import NormalizeImages, ReshapeImages
 from transforms.quantize import Quantization
-from transforms.read_images import ReadImages
-from transforms.shard_files import ShardFile
+from transforms.read_images import ReadShards
+from transforms.shard_files import FinishedShard, ShardFile, note_path
 from transforms.sizes import (
-    ByteCounts,
     Sizes,
     sizes_encoded,
+    sizes_finished,
     sizes_prepared,
     sizes_read,
     sizes_written,
 )
+from transforms.storage.files import child, file_facts
 from transforms.write_latents import StoreLatents, WriteLatents
 
 CANNOT_DECODE = (
@@ -68,8 +68,12 @@ def run(
     model: Model,
     engine: Engine,
     quantization: Quantization | None,
+    dataset: Dataset | None,
 ) -> None:
-    """Compresses what the options name into a run directory, by a model that was checked."""
+    """Compresses a dataset into a run directory, by a model that was checked.
+
+    dataset: what the options name; None where it has to be staged first.
+    """
     pipeline_options = beam_options(beam_flags)
     # Workers elsewhere load their engine themselves; here the lightest one knows the network too.
     here = choose_engine(model, None, engine.precision) if runner.workers_elsewhere else engine
@@ -78,53 +82,53 @@ def run(
     facts = model_facts(model, engine, encoder, options.latent_dtype, quantization)
     if model.decoder:  # One that cannot be loaded is found now, not at the end.
         load_decoder(model, decodes)
-    attempt = publishing.begin(options.output, "--output")
+    attempt = begin(options.output, "--output", replace=options.overwrite or options.resume)
     try:
-        dataset = open_dataset(options)
-        job = _job(options, dataset, facts)
-        if options.resume:
-            attempt = resume.taken_over(attempt, job, strictly=True)
-        created = resume.begun(attempt, job)
-        dataset = with_gzips_staged(dataset, attempt.folder)
-        shards = cut_shards(dataset, options.shard_size)
-        planned = Run(
-            attempt=attempt,
-            created=created,
-            dataset=dataset.name,
-            fingerprint=dataset.fingerprint,
-            updated=dataset.updated,
-            sources=dataset.sources,
-            staged=dataset.rows,
-            shards={shard.key.split: shard.key.of for shard in shards},
-            characters=dataset.characters,
-            model=facts,
-            flags={**recorded_options(vars(options)), "beam": recorded_flags(beam_flags)},
-            max_rejects=options.max_rejects,
-            decoder_engine=decodes,
-            model_path=model_for(runner, model, options.model, attempt.folder),
-            warnings=() if model.decoder else (CANNOT_DECODE,),
-        )
-        if options.no_wait:  # The attempt is the job's now.
-            submit(build_pipeline(options, pipeline_options, planned, shards))
-            return
-        _run_pipeline(options, pipeline_options, planned, shards)
+        with interruptible(attempt, RUN):
+            dataset = dataset or stage_named(options)
+            job = _job(options, dataset, facts)
+            if options.resume:
+                attempt = continued(attempt, job, strictly=True)
+            created = describe(attempt, job)
+            dataset = with_gzips_staged(dataset, attempt.folder)
+            stretches = cut_stretches(dataset, options.shard_size)
+            keys = [shard.key for stretch in stretches for shard in stretch.shards]
+            planned = Run(
+                attempt=attempt,
+                created=created,
+                dataset=dataset.name,
+                fingerprint=dataset.fingerprint,
+                sources=dataset.sources,
+                staged=dataset.rows,
+                shards={key.split: key.of for key in keys},
+                characters=dataset.characters,
+                model=facts,
+                flags={**recorded_options(vars(options)), "beam": recorded_flags(beam_flags)},
+                versions=job["versions"],
+                max_rejects=options.max_rejects,
+                decoder_engine=decodes,
+                model_path=model_for(runner, model, options.model, attempt.folder),
+                warnings=() if model.decoder else (CANNOT_DECODE,),
+            )
+            if options.no_wait:  # The attempt is the job's now.
+                submit(build_pipeline(options, pipeline_options, planned, stretches))
+                return
+            _run_pipeline(options, pipeline_options, planned, stretches)
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            with contextlib.suppress(StoreFailedError):  # What is told then is of the interrupt.
-                publishing.is_published(attempt, MANIFEST, "run_id")  # Which the line told knows.
-        raise resume.leave(attempt, error) from error
-    publishing.abandon(attempt)
+        if (left := leave(attempt, RUN, error)) is not None:
+            raise left from error
+    abandon(attempt)
 
 
 def _job(options: CompressOptions, dataset: Dataset, model: dict[str, Any]) -> dict[str, Any]:
     """What decides the content of a run's files."""
-    return resume.job_of(
+    return job_of(
         {
             "dataset": {
                 "name": dataset.name,
                 "fingerprint": dataset.fingerprint,
                 "images": dataset.rows,
-                "sources": [source.to_json() for source in dataset.sources],
+                "sources": [recorded_source(source) for source in dataset.sources],
                 "characters": dataset.characters,
             },
             "model": model,
@@ -137,75 +141,64 @@ def _run_pipeline(
     options: CompressOptions,
     pipeline_options: PipelineOptions,
     planned: Run,
-    shards: Sequence[Shard],
+    stretches: Sequence[Stretch],
 ) -> None:
     if not is_local(pipeline_options):
-        run_to_end(build_pipeline(options, pipeline_options, planned, shards))
+        run_to_end(build_pipeline(options, pipeline_options, planned, stretches))
         return
     import_meanwhile(*REPORT_IMPORTS)
     with Progress(sum(planned.staged.values()), quiet=options.quiet) as progress:
-        run_to_end(build_pipeline(options, pipeline_options, planned, shards, progress.path))
+        run_to_end(build_pipeline(options, pipeline_options, planned, stretches, progress.path))
 
 
 def build_pipeline(
     options: CompressOptions,
     pipeline_options: PipelineOptions,
     planned: Run,
-    shards: Sequence[Shard],
+    stretches: Sequence[Stretch],
     progress_path: str | None = None,
 ) -> beam.Pipeline:
     """The graph. progress_path: where to note images done, on this machine; None for nowhere."""
     every = -(-sum(planned.staged.values()) // SAMPLE_IMAGES)
+    attempt, model = planned.attempt, planned.model
     pipeline = new_pipeline(pipeline_options)
-    kept = resume.kept_shards(planned.attempt, shards) if options.resume else []
-    done = None
-    if kept:
-        done = (
-            pipeline
-            | "KeptShards" >> beam.Create(kept, reshuffle=False)
-            | "ReadKept" >> ReadKept(options.batch_size, every, planned.model)
+    found = (
+        pipeline
+        | "Shards" >> beam.Create(list(stretches), reshuffle=False)
+        | "SpreadShards" >> beam.Reshuffle()
+        | "FindFinished"
+        >> beam.ParDo(_FindFinished(attempt, model["latent_bytes"])).with_outputs(
+            _FindFinished.FINISHED, main="left"
         )
-    finished = {shard.key for shard, _, _ in kept}
-    left = [shard for shard in shards if shard.key not in finished]
-    to_read = pipeline | "Shards" >> beam.Create(left, reshuffle=False)
-    batches, rejects = _with_kept(to_read, done, ReadKept.AGAIN) | "ReadImages" >> ReadImages(
-        options.batch_size, options.max_rejects
     )
+    batches, _ = found["left"] | "ReadImages" >> ReadShards(options.batch_size, options.max_rejects)
     images = (
         batches
+        | "ChooseSample" >> beam.Map(with_sample, every)
         | "NormalizeImages" >> beam.ParDo(NormalizeImages())
         | "ReshapeImages" >> beam.ParDo(ReshapeImages())
     )
     latents = (
         images
-        | "Encode" >> Encode(_encoder_handler(planned.model_path, planned.model))
+        | "Encode" >> Encode(_encoder_handler(planned.model_path, model))
         | "StoreLatents"
         >> beam.ParDo(StoreLatents(STORED_DTYPES[options.latent_dtype], planned.quantization))
     )
-    if progress_path is not None:
-        _ = latents | "ShowProgress" >> beam.Map(_note_progress, progress_path)
-    files = latents | "WriteLatents" >> WriteLatents(
-        planned.attempt.folder, planned.characters, latents_metadata(planned.dataset, planned.model)
+    written = latents | "WriteLatents" >> WriteLatents(
+        attempt.folder, planned.characters, latents_metadata(planned.dataset, model)
     )
-    if done is not None and progress_path is not None:
-        _ = done[ReadKept.FILES] | "ShowKept" >> beam.Map(_note_kept, progress_path)
+    already = found[_FindFinished.FINISHED]
+    finished = (written, already) | "FinishedShards" >> beam.Flatten()
     sizes = (
         (
             batches | "CountRead" >> beam.Map(sizes_read),
             images | "CountPrepared" >> beam.Map(sizes_prepared),
             latents | "CountEncoded" >> beam.Map(sizes_encoded),
-            files | "CountWritten" >> beam.Map(sizes_written),
-            *(() if done is None else (done[ReadKept.SIZES],)),
+            written | "CountWritten" >> beam.Map(sizes_written),
+            already | "CountFinished" >> beam.Map(sizes_finished),
         )
         | "AllCounts" >> beam.Flatten()
         | "ByteCounts" >> beam.CombinePerKey(ByteCounts())
-    )
-    images_shown = batches | "SampleImages" >> beam.FlatMap(_sampled, every)
-    latents_shown = latents | "SampleLatents" >> beam.FlatMap(_sampled, every)
-    checksums = (
-        pipeline
-        | "SourceFiles" >> beam.Create([source.path for source in _unread_sources(planned)])
-        | "SourceChecksums" >> beam.Map(_path_and_sha256)
     )
     _ = (
         pipeline
@@ -213,20 +206,65 @@ def build_pipeline(
         | "CompleteRun"
         >> beam.ParDo(
             _CompleteRun(),
-            beam.pvalue.AsList(_with_kept(files, done, ReadKept.FILES)),
+            beam.pvalue.AsIter(finished | "Files" >> beam.Map(_file)),
             beam.pvalue.AsDict(sizes),
-            beam.pvalue.AsList(_with_kept(rejects, done, ReadKept.REJECTS)),
-            beam.pvalue.AsDict(checksums),
-            beam.pvalue.AsList(_with_kept(images_shown, done, ReadKept.IMAGES)),
-            beam.pvalue.AsList(_with_kept(latents_shown, done, ReadKept.LATENTS)),
+            beam.pvalue.AsList(finished | "Rejects" >> beam.FlatMap(_rejects)),
+            beam.pvalue.AsList(finished | "Samples" >> beam.FlatMap(_samples)),
         )
     )
+    if progress_path is not None:
+        _ = latents | "ShowProgress" >> beam.Map(_note_progress, progress_path)
+        _ = already | "ShowFinished" >> beam.Map(_note_finished, progress_path)
     return pipeline
 
 
-def _with_kept(made: Any, done: Any, tag: str) -> Any:
-    """A PCollection of this run's together with its like of the shards that were kept, if any."""
-    return made if done is None else (made, done[tag]) | f"WithKept_{tag}" >> beam.Flatten()
+class _FindFinished(beam.DoFn):
+    """Stretch -> the shards of it that are left, and FINISHED: those that are done.
+
+    An interrupted command, a runner's restart and a retry all find here what is done.
+    """
+
+    FINISHED = "finished"
+
+    def __init__(self, attempt: Attempt, latent_bytes: int) -> None:
+        self._attempt = attempt
+        self._latent_bytes = latent_bytes
+
+    def process(self, stretch: Stretch) -> Iterator[Any]:
+        left = []
+        for shard in stretch.shards:
+            note = read_note(child(self._attempt.folder, note_path(shard.key)))
+            if note is not None and self._is_whole(shard, note):
+                yield TaggedOutput(self.FINISHED, note)
+            else:
+                left.append(shard)
+        if left:
+            yield Stretch(tuple(left))
+
+    def _is_whole(self, shard: Shard, note: FinishedShard) -> bool:
+        """Whether a noted file is the shard's, and still as it was written."""
+        file, key, sample = note.file, shard.key, note.sample
+        if (file.final_path, file.split) != (f"{LATENTS_FOLDER}/{key.name}.parquet", key.split):
+            return False
+        if len(sample.latents) != len(sample.image_ids) * self._latent_bytes:
+            return False
+        try:
+            return file_facts(child(self._attempt.folder, file.path)) == (file.bytes, file.sha256)
+        except OSError:
+            return False
+
+
+def _file(finished: FinishedShard) -> ShardFile:
+    return finished.file
+
+
+def _rejects(finished: FinishedShard) -> tuple[Reject, ...]:
+    return finished.rejects
+
+
+def _samples(finished: FinishedShard) -> Iterator[tuple[str, Sample]]:
+    if finished.sample.image_ids:
+        yield finished.file.split, finished.sample
 
 
 def _encoder_handler(name: str | None, facts: dict[str, Any]) -> EncoderHandler:
@@ -235,45 +273,23 @@ def _encoder_handler(name: str | None, facts: dict[str, Any]) -> EncoderHandler:
     return EncoderHandler(name, engine, sha256)
 
 
-_Batch = TypeVar("_Batch", ImageBatch, LatentBatch)
-
-
-def _sampled(batch: _Batch, every: int) -> Iterator[_Batch]:
-    """The part of a batch that the report is drawn from: always the same images."""
-    chosen = one_in(batch.image_ids, every)
-    if chosen.any():
-        yield batch.take(chosen)
-
-
 def _note_progress(batch: LatentBatch, path: str) -> None:
     tick(path, batch.rows)
 
 
-def _note_kept(file: ShardFile, path: str) -> None:
-    tick(path, file.rows)
-
-
-def _unread_sources(planned: Run) -> Iterable[Source]:
-    """Staged datasets know their fingerprint; other files are read once more for their checksum."""
-    return () if planned.fingerprint else planned.sources
-
-
-def _path_and_sha256(path: str) -> tuple[str, str]:
-    return path, file_facts(path).sha256
+def _note_finished(finished: FinishedShard, path: str) -> None:
+    tick(path, finished.file.rows)
 
 
 class _CompleteRun(beam.DoFn):
-    """Checks what arrived and publishes the run, on a worker: nobody has to wait for the job."""
+    """Checks what arrived and seals the run, on a worker: nobody has to wait for the job."""
 
     def process(
         self,
         planned: Run,
-        files: list[ShardFile],
+        files: Iterable[ShardFile],
         sizes: dict[str, Sizes],
         rejects: list[Reject],
-        checksums: dict[str, str],
-        images: list[ImageBatch],
-        latents: list[LatentBatch],
+        samples: list[tuple[str, Sample]],
     ) -> None:
-        sample = Sample(images, latents)
-        complete(planned, files, sizes, rejects, checksums, sample)
+        complete(planned, files, sizes, rejects, samples)

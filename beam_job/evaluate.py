@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from beam_job import __version__, publishing
+from beam_job import __version__
 from beam_job.classifiers import Features, classified
 from beam_job.codecs import (
     Codec,
@@ -30,7 +30,6 @@ from beam_job.codecs import (
     point,
 )
 from beam_job.comparisons import bd_rates, break_even, equal_bytes, equal_psnr
-from beam_job.datasets import Dataset, Source
 from beam_job.evaluation_report import (
     PERHAPS_SEEN,
     TOTAL,
@@ -53,19 +52,22 @@ from beam_job.installed import versions_of
 from beam_job.lines import say, tell
 from beam_job.model_facts import latents_metadata, model_facts
 from beam_job.options import MAX_BITS, MIN_BITS, EvaluateOptions
+from beam_job.outputs.attempt import Attempt, abandon, begin
+from beam_job.outputs.seal import seal
 from beam_job.plots import rate_distortion_png, rate_distortion_svg
-from beam_job.preflight import EVALUATION, EXTRA
-from beam_job.publishing import Attempt
+from beam_job.preflight import EVALUATION, EVALUATION_KIND, EXTRA
+from beam_job.recorded import recorded_source
 from beam_job.stage import open_dataset, with_gzips_staged
 from beam_job.train import TrainingData
 from transforms.decode import decoded_pixels
 from transforms.encode import latents_of
 from transforms.engines.choice import TENSORFLOW, Engine, load_decoder, load_encoder
 from transforms.engines.network import Network
-from transforms.files import file_bytes, file_facts, write_bytes
+from transforms.inputs.dataset import Dataset, Source
 from transforms.latents import LatentFormat
 from transforms.model_directory import Model, find_model
 from transforms.quantize import Quantization
+from transforms.storage.files import child, file_facts, write_bytes
 
 if TYPE_CHECKING:
     from sklearn.decomposition import PCA
@@ -108,7 +110,7 @@ def run(options: EvaluateOptions) -> int:
     model = find_model(options.model)
     encoder = load_encoder(model, Engine())
     latents = _latents(model, encoder)
-    attempt = publishing.begin(options.output, "--output")
+    attempt = begin(options.output, "--output")
     try:
         dataset = open_dataset(options)
         parts = partition(load_images(with_gzips_staged(dataset, attempt.folder)))
@@ -129,7 +131,7 @@ def run(options: EvaluateOptions) -> int:
         }
         _publish(attempt, evaluation, overwrite=options.overwrite)
     finally:
-        publishing.abandon(attempt)
+        abandon(attempt)
     if not options.quiet:
         _show(options.output, evaluation)
     return 0
@@ -159,7 +161,8 @@ def _file_format(dataset: Dataset, model: Model, encoder: Network) -> FileFormat
 
 
 def _network_bytes(model: Model) -> dict[str, int]:
-    return {"encoder": file_bytes(model.encoder), "decoder": file_bytes(str(model.decoder))}
+    networks = {"encoder": model.encoder, "decoder": str(model.decoder)}
+    return {name: file_facts(path).bytes for name, path in networks.items()}
 
 
 def thinned(images: Images, most: int) -> Images:
@@ -239,7 +242,7 @@ def _what(dataset: Dataset, model: Model, subject: Subject) -> dict[str, Any]:
         "dataset": {
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
-            "sources": [source.to_json() for source in dataset.sources],
+            "sources": [recorded_source(source) for source in dataset.sources],
         },
         "model": {
             "name": model.name,
@@ -364,13 +367,13 @@ def _publish(attempt: Attempt, evaluation: dict[str, Any], *, overwrite: bool) -
     for name, result in compressai_results(evaluation).items():
         documents[f"{RESULTS}/{name}.json"] = _json(result)
     facts = {
-        name: write_bytes(publishing.child(attempt.folder, name), content)
+        name: write_bytes(child(attempt.folder, name), content)
         for name, content in documents.items()
     }
     evaluation["files"] = [{"path": name, **fact._asdict()} for name, fact in facts.items()]
-    publishing.publish(
-        attempt, facts, EVALUATION, _json(evaluation), owned=(RESULTS,), overwrite=overwrite
-    )
+    evaluation["run_id"] = attempt.run_id
+    names = {name: name for name in documents}
+    seal(attempt, EVALUATION_KIND, names, _json(evaluation), replace=overwrite)
 
 
 def _json(value: Any) -> bytes:
@@ -380,6 +383,6 @@ def _json(value: Any) -> bytes:
 def _show(output: str, evaluation: Mapping[str, Any]) -> None:
     say(*terminal_table(evaluation), "")
     for name in (TABLE, f"{PICTURE}.svg", f"{PICTURE}.png", RESULTS, REPORT, EVALUATION):
-        say(publishing.child(output, name))
+        say(child(output, name))
     if not evaluation["unseen"]:
         tell(f"note: {PERHAPS_SEEN}")

@@ -9,13 +9,15 @@ import argparse
 import difflib
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from beam_job import __version__
+from transforms import defaults
 from transforms.printable import is_unicode
 from transforms.quiet import no_collection
 
@@ -31,9 +33,9 @@ LATENT_DTYPES = ("float32", "float16", "int8")
 MIN_BITS, MAX_BITS = 4, 8
 ORIENTATIONS = ("auto", "upright", "transposed")
 
-DEFAULT_BATCH_SIZE = 1024
-DEFAULT_SHARD_SIZE = 16384
-DEFAULT_MAX_UNPACKED_BYTES = 16 << 30
+DEFAULT_BATCH_SIZE = defaults.BATCH_SIZE
+DEFAULT_SHARD_SIZE = defaults.SHARD_SIZE
+DEFAULT_MAX_UNPACKED_BYTES = defaults.MAX_UNPACKED_BYTES
 """Ten times byclass, EMNIST's largest (8,142,550 images), takes 6.4 GB."""
 ARCHIVE_URL = "https://biometrics.nist.gov/cs_links/EMNIST/matlab.zip"
 
@@ -48,12 +50,19 @@ them.
 DONE, FAILED, WRONG, WITH_REJECTS, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses; __main__ says what each means."""
 
+_S3_VARIABLES = {
+    "s3_access_key_id": "AWS_ACCESS_KEY_ID",
+    "s3_secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "s3_session_token": "AWS_SESSION_TOKEN",
+    "s3_endpoint_url": "AWS_ENDPOINT_URL",
+    "s3_region_name": "AWS_DEFAULT_REGION",
+}
 _RUNNERS_WITH_FLAGS_OF_THEIR_OWN = ("flink", "spark", "portable", "prism")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
-    """Which images. Paths are local or anything Beam has a file system for."""
+    """Which images. Paths are local, s3:// or gs://."""
 
     dataset: str | None
     input: str | None
@@ -158,6 +167,16 @@ class VerifyOptions:
     debug: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What `report` was told: the run whose report is drawn again, and the model that decodes."""
+
+    input: str
+    model: str | None
+    quiet: bool
+    debug: bool
+
+
 Options = (
     CompressOptions
     | StageOptions
@@ -165,6 +184,7 @@ Options = (
     | ReconstructOptions
     | EvaluateOptions
     | VerifyOptions
+    | ReportOptions
 )
 
 
@@ -194,8 +214,8 @@ def parse(argv: Sequence[str]) -> tuple[Options, list[str]]:
     if command not in PIPELINE_COMMANDS and beam_flags:
         raise UsageError(f"there is no flag {beam_flags[0]}; see `{_program()} {command} --help`")
     _check_running_mode(beam_flags)
-    if command == "stage":
-        return StageOptions(**settings), beam_flags
+    if command in _PLAIN:
+        return _PLAIN[command](**settings), beam_flags
     if command == "reconstruct":
         return _reconstruct_options(settings), beam_flags
     if command == "verify":
@@ -207,6 +227,10 @@ def parse(argv: Sequence[str]) -> tuple[Options, list[str]]:
     if command == "evaluate":
         return EvaluateOptions(**settings), beam_flags
     return _compress_options(settings), beam_flags
+
+
+_PLAIN: dict[str, Callable[..., Options]] = {"report": ReportOptions, "stage": StageOptions}
+"""The commands whose flags need no second look."""
 
 
 def _check_running_mode(beam_flags: Sequence[str]) -> None:
@@ -343,6 +367,16 @@ def _command_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_verify_flags(verify)
+    report = commands.add_parser(
+        "report",
+        help="draw a run's report.html again",
+        description="Draws report.html of a run directory again, from what the run holds.",
+        epilog=f"{_STATUSES}.",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_run_flags(report, "DIR")
+    _add_common_flags(report)
     stage = commands.add_parser(
         "stage",
         help="bring a dataset to --data_dir as sharded Parquet",
@@ -569,7 +603,7 @@ def _add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
     _add_common_flags(parser)
 
 
-def _add_verify_flags(parser: argparse.ArgumentParser) -> None:
+def _add_run_flags(parser: argparse.ArgumentParser, model: str) -> None:
     parser.add_argument(
         "--input",
         type=_path,
@@ -577,6 +611,17 @@ def _add_verify_flags(parser: argparse.ArgumentParser) -> None:
         metavar="RUN_DIR",
         help="a run directory that compress wrote (required)",
     )
+    parser.add_argument(
+        "--model",
+        type=_path,
+        metavar=model,
+        help="the model that made the latents; default: the one that the run names, if it is on "
+        "this machine",
+    )
+
+
+def _add_verify_flags(parser: argparse.ArgumentParser) -> None:
+    _add_run_flags(parser, "DIR_OR_FILE")
     against = parser.add_argument_group("the images, to encode again")
     against.add_argument(
         "--against",
@@ -586,13 +631,6 @@ def _add_verify_flags(parser: argparse.ArgumentParser) -> None:
         "--input takes them",
     )
     _add_file_flags(against, "--against")
-    against.add_argument(
-        "--model",
-        type=_path,
-        metavar="DIR_OR_FILE",
-        help="the model that made the latents; default: the one that the run names, if it is "
-        "on this machine",
-    )
     against.add_argument(
         "--max_images",
         type=_count(1),
@@ -606,7 +644,10 @@ def _add_verify_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-_Group = argparse._ArgumentGroup  # noqa: SLF001  # argparse has no public name for it.
+class _Group(Protocol):
+    """What flags are added to: a parser, or a group of its flags."""
+
+    def add_argument(self, *names: str, **settings: Any) -> Any: ...
 
 
 def _add_image_flags(group: _Group) -> None:
@@ -743,7 +784,7 @@ def _path(text: str) -> str:
 def _folder(text: str) -> str:
     """An argparse type: a folder to write to."""
     if set(text) & set("*?["):
-        # Beam's file systems take such a name for a pattern, and there is no way to quote it.
+        # Readers' globs below such a name would match other files, or none.
         raise argparse.ArgumentTypeError(f"{text!r} has one of * ? [ in it: give another folder")
     return _path(text)
 
@@ -802,26 +843,31 @@ def beam_options(flags: Sequence[str]) -> "PipelineOptions":
     return options
 
 
-def set_up_file_systems(flags: Sequence[str]) -> None:
-    """Lets Beam's file systems know the flags meant for them (--s3_endpoint_url, ...), if any.
+def set_up_stores(flags: Sequence[str]) -> None:
+    """Lets this process reach S3 as flags of Beam's say, if any do: they go before the environment.
 
-    Raises UsageError as beam_options does. Without flags there is nothing to know, and no Beam to
-    import.
+    Raises UsageError as beam_options does. Workers elsewhere have to have it in theirs.
     """
     if flags:
         with no_collection():
             import apache_beam  # noqa: F401
-        options = beam_options(flags)
-        from apache_beam.io.filesystems import FileSystems
-
-        FileSystems.set_options(options)
+        given = beam_options(flags).get_all_options(drop_default=True)
+        for name in (name for name in given if name.startswith("s3_")):
+            if name not in _S3_VARIABLES:
+                raise UsageError(
+                    f"--{name} is a flag of Beam's own S3, which is not used: leave it out"
+                )
+            os.environ[_S3_VARIABLES[name]] = str(given[name])
 
 
 def _check_beam_flags(flags: Sequence[str]) -> None:
     from apache_beam.options.pipeline_options import StandardOptions
 
     parser = _beam_parser()
-    known, unknown = parser.parse_known_args(flags)
+    try:
+        known, unknown = parser.parse_known_args(flags)
+    except argparse.ArgumentError as error:
+        raise UsageError(f"{error} (a flag of Beam's): correct it") from error
     runner = (known.runner or LOCAL_RUNNER).lower()
     ours = argparse.ArgumentParser(conflict_handler="resolve")
     _add_compress_flags(ours)
@@ -844,23 +890,14 @@ def _check_beam_flags(flags: Sequence[str]) -> None:
 
 
 def _flag_names(parser: argparse.ArgumentParser) -> list[str]:
-    # argparse has no public list of what was added.
-    return [name for action in parser._actions for name in action.option_strings]  # noqa: SLF001
+    return re.findall(r"--\w[\w-]*", parser.format_usage())
 
 
 def _beam_parser() -> argparse.ArgumentParser:
-    """A parser of every flag that Beam declares."""
-    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+    """A parser of every flag that Beam declares, as Beam hands it to whoever adds flags."""
+    from apache_beam.options.pipeline_options import PipelineOptions
 
-    class Parser(_BeamArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            raise UsageError(f"{message} (a flag of Beam's): correct it")
-
-    parser = Parser(allow_abbrev=False, conflict_handler="resolve", add_help=False)
-    pending = [PipelineOptions]
-    while pending:
-        declared = pending.pop()
-        pending.extend(declared.__subclasses__())
-        if "_add_argparse_args" in declared.__dict__:
-            declared._add_argparse_args(parser)  # noqa: SLF001  # Where Beam has flags declared.
-    return parser
+    handed: list[argparse.ArgumentParser] = []
+    PipelineOptions([]).get_all_options(add_extra_args_fn=handed.append)
+    handed[0].exit_on_error = False
+    return handed[0]

@@ -6,11 +6,19 @@ from threading import Thread
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
-from apache_beam.runners.runner import PipelineState
+from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from beam_job.logs import printed_tracebacks_held_back
 from beam_job.options import LOCAL_RUNNER
-from transforms.errors import FilledError, InputError, JobError, RunError, StoreFailedError
+from transforms.errors import (
+    FilledError,
+    InputError,
+    JobError,
+    JobLostError,
+    RunError,
+    StoreFailedError,
+    first_line,
+)
 
 _OURS: dict[str, type[JobError]] = {
     error.__name__: error for error in (FilledError, InputError, RunError, StoreFailedError)
@@ -45,11 +53,14 @@ def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
 def run_to_end(pipeline: beam.Pipeline) -> None:
     """Runs a pipeline and waits for it; a job elsewhere is cancelled where the wait is interrupted.
 
-    Raises the InputError or RunError that a transform raised, RunError for anything else.
+    Raises the InputError or RunError that a transform raised, JobLostError where the job may still
+    be at work, RunError for anything else.
     """
     try:
         with printed_tracebacks_held_back():
             state = _state_at_end(pipeline)
+    except JobLostError:
+        raise
     except Exception as error:
         if _is_interrupt(error):
             raise KeyboardInterrupt from error
@@ -65,6 +76,24 @@ def _state_at_end(pipeline: beam.Pipeline) -> str:
     except KeyboardInterrupt:
         result.cancel()
         raise
+    except Exception as error:
+        if is_local(pipeline.options) or _is_over(result):
+            raise
+        details = getattr(error, "details", lambda: None)()  # gRPC's, whose text has many lines.
+        reason = details or first_line(error)
+        raise JobLostError(
+            f"this process lost sight of the job, which may still be at work ({reason}): look at "
+            "it in its runner; the output is complete when it is sealed, and --resume continues it "
+            "after the job has ended"
+        ) from error
+
+
+def _is_over(result: PipelineResult) -> bool:
+    """Whether the runner says that a job has ended; only its word counts."""
+    try:
+        return bool(PipelineState.is_terminal(result.state))
+    except Exception:  # noqa: BLE001  # Whoever does not answer has not said so.
+        return False
 
 
 def submit(pipeline: beam.Pipeline) -> None:

@@ -2,18 +2,23 @@
 
 from importlib.util import find_spec
 
-from beam_job import publishing
-from beam_job.inputs import check_file_system
 from beam_job.options import EvaluateOptions, TrainOptions
+from beam_job.outputs.attempt import Kind, check_output
 from beam_job.stage import known_dataset
+from beam_job.stores import check_file_system
 from transforms.errors import InputError
-from transforms.files import exists
 from transforms.model_directory import CARD_FILE, find_model
+from transforms.storage.files import child, exists
 
 CHECKPOINT_FILE = "checkpoint.npz"
 """What an interrupted training leaves in its output."""
 EVALUATION = "evaluation.json"
 """What an evaluation writes last."""
+
+MODEL = Kind("model", CARD_FILE, documents=("encoder-int8.tflite",))
+"""What `train` writes."""
+EVALUATION_KIND = Kind("evaluation", EVALUATION, owned=("results",))
+"""What `evaluate` writes."""
 
 EXTRA = ("bjontegaard", "imagecodecs")
 """What only `evaluate` needs."""
@@ -34,13 +39,13 @@ def check_training_output(output: str, *, overwrite: bool, resume: bool) -> None
 
     resume: a training that was interrupted may be there, to go on with.
     """
-    unfinished = exists(publishing.child(output, CHECKPOINT_FILE))
-    if not unfinished or exists(publishing.child(output, CARD_FILE)):
-        publishing.check_output(output, CARD_FILE, "model", overwrite=overwrite)
+    unfinished = exists(child(output, CHECKPOINT_FILE))
+    if not unfinished or exists(child(output, CARD_FILE)):
+        check_output(output, MODEL, overwrite=overwrite)
     elif not resume and not overwrite:
         raise InputError(
-            f"--output={output} holds an unfinished training: --resume goes on with it, "
-            "--overwrite starts anew"
+            f"--output={output} holds an unfinished training: --resume continues it, "
+            "--overwrite starts again"
         )
 
 
@@ -49,7 +54,7 @@ def check_evaluation(options: EvaluateOptions) -> None:
     check_extra()
     for flag in ("input", "labels", "model", "data_dir", "output"):
         check_file_system(flag, getattr(options, flag))
-    publishing.check_output(options.output, EVALUATION, "evaluation", overwrite=options.overwrite)
+    check_output(options.output, EVALUATION_KIND, overwrite=options.overwrite)
     find_model(options.model)
     known_dataset(options)
 

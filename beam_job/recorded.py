@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from transforms.inputs.dataset import Source
+
 _ADDRESSES = frozenset({"artifact_endpoint", "flink_master", "job_endpoint", "spark_master_url"})
 """Flags of Beam whose value is a URL, or a host and a port."""
 _HARMLESS = _ADDRESSES | {
@@ -125,3 +127,8 @@ def without_credentials(text: str, scheme: str | None = None) -> str:
     user_info = _USER_INFO.match(rest)
     rest = rest[user_info.end() :] if user_info else rest
     return scheme + (_OBJECT_QUERY if scheme.lower() in _STORES else _QUERY).sub("", rest)
+
+
+def recorded_source(source: Source) -> dict[str, Any]:
+    """A source as JSON values; a URL without credentials."""
+    return {**source._asdict(), "path": without_credentials(source.path)}

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from beam_job.options import LOCAL_RUNNER, UsageError, beam_options
 from transforms.engines.choice import FLOAT32, TENSORFLOW
 from transforms.errors import InputError
-from transforms.files import is_local, join_path, read_bytes, split_path, write_bytes
 from transforms.model_directory import CARD_FILE, PRETRAINED, Model
+from transforms.storage.files import is_local, join_path, read_bytes, split_path, write_bytes
 
 _IN_THIS_PROCESS = ("fnapirunner", "directrunner", "switchingdirectrunner")
 _ON_THIS_MACHINE = ("LOOPBACK", "PROCESS")
@@ -80,7 +80,7 @@ def check_runner(flags: Sequence[str], paths: Mapping[str, str | None], *, waits
             if path is not None and is_local(path):
                 raise InputError(
                     f"--{flag}={path} is on this machine, and the workers of {runner.name} are "
-                    "not: give a place that all of them reach (gs://, s3://, hdfs://)"
+                    "not: give a place that all of them reach (gs://, s3://)"
                 )
     if flags:
         from beam_job.flink import check_flink

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from beam_job.datasets import Source
 from beam_job.quality_report import class_lines, quality_lines
 from beam_job.run_directory import MEGABYTE
+from transforms.inputs.dataset import Source
 from transforms.printable import printable, printable_lines
 from transforms.sizes import Sizes, add_sizes
 

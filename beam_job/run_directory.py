@@ -2,21 +2,33 @@
 
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from itertools import zip_longest
 from typing import Any
 
-from beam_job import __version__, publishing
-from beam_job.datasets import SOURCE, is_split_name, shard_keys
+from beam_job import __version__
+from beam_job.datasets import SOURCE
 from beam_job.installed import versions_if_installed, versions_of
 from beam_job.model_facts import MODEL_FACTS
-from transforms import json_documents
+from beam_job.outputs.attempt import Kind
+from beam_job.outputs.file_list import FILE_LIST, MAX_LIST_BYTES, listed_files
 from transforms.errors import InputError, first_line
-from transforms.files import exists, is_local, list_files
 from transforms.images import ShardKey
-from transforms.json_documents import check_shape, check_version, is_count, is_path_below
+from transforms.inputs.dataset import is_split_name, shard_keys
+from transforms.json_documents import (
+    check_shape,
+    check_version,
+    is_count,
+    is_path_below,
+    read_json,
+)
 from transforms.latents import LATENTS_FOLDER
 from transforms.quantize import Quantization
 from transforms.shard_files import SHARD_FILE, ShardFile
+from transforms.storage.files import child, is_local, read_bytes, read_versioned
 
 MANIFEST = "manifest.json"
 SIZES = "sizes.json"
@@ -25,8 +37,15 @@ REJECTS = "rejects/rejects.jsonl"
 FORMAT = "emnist-latents run"
 FORMAT_VERSION = 1
 """The newest version of FORMAT, and the one that is written."""
-OWNED = (LATENTS_FOLDER, "rejects")
-"""The folders of an output that are a run's."""
+RUN = Kind(
+    "run",
+    MANIFEST,
+    owned=(LATENTS_FOLDER, "rejects"),
+    documents=(REPORT, "sample.parquet", FILE_LIST),
+    resumable=True,
+    format=FORMAT,
+)
+"""What `compress` writes."""
 MEGABYTE = 1024 * 1024
 """1 MB as the reference counts it."""
 
@@ -51,45 +70,6 @@ _MANIFEST = {
 }
 
 
-def check_output(output: str, *, overwrite: bool, resume: bool) -> None:
-    """Raises InputError unless a run may be written to `output`; writes nothing.
-
-    resume: an unfinished run may be there, to go on with.
-    """
-    publishing.check_is_folder(output)
-    publishing.check_no_links(output, OWNED)
-    if not list_files(publishing.child(output, "**")):
-        return
-    complete = is_run(output)
-    unfinished = list_files(publishing.child(output, f"{publishing.ATTEMPT_PREFIX}*/**"))
-    if not complete and not unfinished:
-        raise InputError(f"--output={output} holds files that are no run: give another folder")
-    if complete and unfinished and not overwrite:
-        raise InputError(
-            f"--output={output} holds a run already, and beside it an unfinished one: --overwrite "
-            "--resume goes on with that, --overwrite starts anew"
-        )
-    if complete and not overwrite:
-        raise InputError(
-            f"--output={output} holds a run already: give another folder, or --overwrite"
-        )
-    if unfinished and not complete and not overwrite and not resume:
-        raise InputError(
-            f"--output={output} holds an unfinished run already: --resume goes on with it, "
-            "--overwrite starts anew"
-        )
-
-
-def is_run(output: str) -> bool:
-    """Whether there is a manifest, and it is one of ours."""
-    if not exists(publishing.child(output, MANIFEST)):
-        return False
-    try:
-        return read_json(output, MANIFEST).get("format") == FORMAT
-    except (ValueError, AttributeError, OSError):
-        return False
-
-
 def versions() -> dict[str, str]:
     """The versions of what makes a run."""
     return {
@@ -100,18 +80,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def read_json(output: str, name: str) -> dict[str, Any]:
-    """A JSON file of a run directory. Raises ValueError or OSError where there is none."""
-    content: dict[str, Any] = json_documents.read_json(publishing.child(output, name))
-    return content
-
-
 @dataclass(frozen=True)
 class CompleteRun:
-    """A run that is there, as its manifest describes it."""
+    """A run that is there, as its manifest describes it.
+
+    file_list: the content of the list of its files, where the manifest does not list them itself.
+    """
 
     folder: str
     manifest: dict[str, Any]
+    file_list: bytes | None = None
 
     @property
     def staged(self) -> dict[str, int]:
@@ -122,7 +100,7 @@ class CompleteRun:
     @property
     def images(self) -> int:
         """Images whose latents are there."""
-        return sum(file.rows for _, file in self.shard_files())
+        return self._totals[0]
 
     @property
     def shard_size(self) -> int:
@@ -143,21 +121,42 @@ class CompleteRun:
     @property
     def bytes_per_image(self) -> float:
         """Bytes of Parquet an image."""
-        files = [file for _, file in self.shard_files()]
-        return sum(file.bytes for file in files) / max(1, sum(file.rows for file in files))
+        return self._totals[1] / max(1, self.images)
 
-    def shard_files(self) -> list[tuple[ShardKey, ShardFile]]:
-        """The files of latents, each with the shard that it was made of."""
-        files = {
-            file["path"]: ShardFile(**file)
-            for file in self.manifest["files"]
-            if file["path"].startswith(f"{LATENTS_FOLDER}/")
-        }
-        return [
-            (key, files[f"{LATENTS_FOLDER}/{key.name}.parquet"])
-            for split, rows in self.staged.items()
-            for _, key in shard_keys(split, rows, self.shard_size)
-        ]
+    @cached_property
+    def _totals(self) -> tuple[int, int]:
+        rows = size = 0
+        for _, file in self.shard_files():
+            rows, size = rows + file.rows, size + file.bytes
+        return rows, size
+
+    def shard_files(self) -> Iterator[tuple[ShardKey, ShardFile]]:
+        """The files of latents, each with the shard that it was made of.
+
+        Raises ValueError or KeyError where the list is not one of a file for each shard.
+        """
+        keys = (
+            key
+            for split in sorted(self.staged)
+            for _, key in shard_keys(split, self.staged[split], self.shard_size)
+        )
+        if self.file_list is None:
+            files = {file.path: file for file in self._listed()}
+            yield from ((key, files[_path(key)]) for key in keys)
+            return
+        for key, file in zip_longest(keys, listed_files(self.file_list)):
+            if key is None or file is None or (file.path, file.split) != (_path(key), key.split):
+                raise ValueError(f"{FILE_LIST} does not list a file for each shard, in order")
+            yield key, file
+
+    def _listed(self) -> Iterator[ShardFile]:
+        for file in self.manifest["files"]:
+            if file["path"].startswith(f"{LATENTS_FOLDER}/"):
+                yield ShardFile(**file)
+
+
+def _path(key: ShardKey) -> str:
+    return f"{LATENTS_FOLDER}/{key.name}.parquet"
 
 
 def _check_manifest(run: CompleteRun) -> None:
@@ -173,11 +172,25 @@ def _check_manifest(run: CompleteRun) -> None:
     if not run.shard_size:
         raise ValueError("its shards have no images")
     shards = sum(-(-images // run.shard_size) for images in run.staged.values())
-    if shards > len(manifest["files"]):  # Before so many are gone through.
+    # Before so many are gone through.
+    if run.file_list is None and shards > len(manifest["files"]):
         raise ValueError(f"{len(manifest['files'])} files for {shards:,} shards")
     for file in manifest["files"]:
         if file["path"].startswith(f"{LATENTS_FOLDER}/"):
-            check_shape(file, SHARD_FILE, file["path"])
+            # Runs of the first edition have no checksums of their images.
+            check_shape({"images_sha256": "", **file}, SHARD_FILE, file["path"])
+
+
+def _read_list(folder: str, manifest: dict[str, Any]) -> bytes | None:
+    """The list of a run's files; None where the manifest lists them itself."""
+    check_shape(manifest, {"files": _MANIFEST["files"]})
+    listed = next((file for file in manifest["files"] if file["path"] == FILE_LIST), None)
+    if listed is None:
+        return None
+    content = read_bytes(child(folder, FILE_LIST), MAX_LIST_BYTES)
+    if (len(content), sha256(content).hexdigest()) != (listed["bytes"], listed["sha256"]):
+        raise ValueError(f"{FILE_LIST} is not the file that it names")
+    return content
 
 
 def complete_run(folder: str) -> CompleteRun:
@@ -185,24 +198,25 @@ def complete_run(folder: str) -> CompleteRun:
 
     Raises InputError where there is none, or its manifest is not whole or has a newer format.
     """
-    path = publishing.child(folder, MANIFEST)
+    path = child(folder, MANIFEST)
     # Path's own raises where the name is one that no folder can have.
     if is_local(folder) and not os.path.isdir(folder):  # noqa: PTH112
         raise InputError(f"--input={folder} is no folder: give a run directory")
-    if not exists(path):
+    if read_versioned(path) is None:
         raise InputError(
             f"--input={folder} has no {MANIFEST}, so there is no complete run: give a run "
             "directory, or run compress again"
         )
     try:
-        run = CompleteRun(folder, read_json(folder, MANIFEST))
-        if run.manifest["format"] != FORMAT:
-            raise ValueError(f"its format is {run.manifest['format']!r}")
-        check_version(run.manifest, FORMAT_VERSION, path)
+        manifest = read_json(path)
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"its format is {manifest['format']!r}")
+        check_version(manifest, FORMAT_VERSION, path)
+        run = CompleteRun(folder, manifest, _read_list(folder, manifest))
         _check_manifest(run)
         if not all(map(is_split_name, run.staged)):
             raise ValueError("a split is no name for a folder")
-        _ = run.shard_files(), run.characters  # What is missing is found now.
+        _ = run.images, run.characters  # What is missing is found now.
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(
             f"{path} is not what compress writes ({type(error).__name__}: {first_line(error)}): it "

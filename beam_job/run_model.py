@@ -2,8 +2,8 @@
 
 from beam_job.run_directory import CompleteRun
 from transforms.errors import InputError
-from transforms.files import is_local
 from transforms.model_directory import Model, find_model
+from transforms.storage.files import is_local
 
 
 def model_of_run(compressed: CompleteRun, named: str | None, *, decodes: bool) -> Model:

@@ -5,34 +5,17 @@
 
 import hashlib
 import json
+import time
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from beam_job import publishing, resume
-from beam_job.datasets import (
-    CHARACTERS,
-    DATASET_FILE,
-    DATASET_VERSION,
-    Dataset,
-    ImageFile,
-    Source,
-    shard_keys,
-    staged_dataset,
-    staged_folder,
-)
+from beam_job.datasets import DATASET_FILE, DATASET_VERSION, staged_dataset, staged_folder
 from beam_job.emnist import Split, archive_source, emnist_splits, fetch_archive
-from beam_job.inputs import (
-    GZIP,
-    IDX_HEADER_BYTES,
-    GzipReader,
-    check_file_system,
-    check_length,
-    files_dataset,
-)
 from beam_job.lines import say
 from beam_job.options import (
     DEFAULT_BATCH_SIZE,
@@ -41,9 +24,12 @@ from beam_job.options import (
     ImageOptions,
     StageOptions,
 )
+from beam_job.outputs.attempt import Attempt, Kind, abandon, begin, folder_of, sealed_id
+from beam_job.outputs.resume import continued, describe, job_of, leave, read_note
+from beam_job.outputs.seal import interruptible, seal
 from beam_job.sample import sample_splits
+from beam_job.stores import check_file_system
 from transforms.errors import FilledError, InputError
-from transforms.files import FileFacts, exists, file_facts, write_bytes
 from transforms.images import (
     LABEL_COLUMN,
     NO_LABEL,
@@ -54,8 +40,20 @@ from transforms.images import (
     upright,
     with_sha256,
 )
-from transforms.shard_files import ShardFile, ShardNote, note_path
+from transforms.inputs.dataset import CHARACTERS, Dataset, ImageFile, Source, shard_keys
+from transforms.inputs.files import files_dataset
+from transforms.inputs.formats import GZIP, IDX_HEADER_BYTES, check_length, open_gzip
+from transforms.inputs.parts import changed, check_unchanged
+from transforms.shard_files import FinishedShard, ShardFile, note_path
+from transforms.sizes import Sizes
 from transforms.staged import staged_bytes, staged_table
+from transforms.storage.errors import ChangedError
+from transforms.storage.files import FileFacts, child, file_facts, remove, write_bytes
+
+_PATIENCE_SECONDS, _POLL_SECONDS = 30.0, 0.2
+"""How long a command waits for another one that is about to become the dataset."""
+STAGED = Kind("dataset", DATASET_FILE, owned=("images",), resumable=True)
+"""What `stage` writes."""
 
 
 def run(options: StageOptions) -> int:
@@ -80,9 +78,11 @@ def known_dataset(images: ImageOptions) -> Dataset | None:
 
 def open_dataset(images: ImageOptions) -> Dataset:
     """The dataset that the options name, staged now where it has to be and is not."""
-    dataset = known_dataset(images)
-    if dataset is not None:
-        return dataset
+    return known_dataset(images) or stage_named(images)
+
+
+def stage_named(images: ImageOptions) -> Dataset:
+    """The dataset of a name, staged now where it is not there."""
     # The staged files are there for every later run, so they are not cut by this one's sizes.
     staging = StageOptions(
         dataset=str(images.dataset),
@@ -103,42 +103,60 @@ def ensure_staged(name: str, options: StageOptions) -> Dataset:
     if dataset is not None:
         return dataset
     folder = staged_folder(options.data_dir, name)
-    attempt = publishing.begin(folder, "--data_dir")
+    attempt = begin(folder, "--data_dir")
     try:
-        job = _job(name, options)
-        # All that is kept is compared with the images, so it needs no flag to be kept.
-        attempt = resume.taken_over(attempt, job, strictly=options.resume)
-        resume.begun(attempt, job)
-        description = _stage(name, attempt, options)
-        files = {
-            file["path"]: FileFacts(file["bytes"], file["sha256"]) for file in description["files"]
-        }
-        content = json.dumps(description, indent=2).encode()
-        # Somebody else may have been faster; then theirs stays.
-        with suppress(FilledError):
-            publishing.publish(
-                attempt, files, DATASET_FILE, content, owned=("images",), overwrite=False
-            )
+        with interruptible(attempt, STAGED):
+            job = _job(name, options)
+            # All that is kept is compared with the images, so it needs no flag to be kept.
+            attempt = continued(attempt, job, strictly=options.resume)
+            describe(attempt, job)
+            files, description = _stage(name, attempt, options)
+            content = json.dumps(description, indent=2).encode()
+            _seal(attempt, files, content)
     except BaseException as error:
-        raise resume.leave(attempt, error) from error
-    publishing.abandon(attempt)
+        if (left := leave(attempt, STAGED, error)) is not None:
+            raise left from error
+    abandon(attempt)
     dataset = staged_dataset(options.data_dir, name)
     if dataset is None:
-        raise InputError(f"{folder} was removed while {name} was staged: run it again")
+        raise InputError(
+            f"{folder} was removed, or is being written by another command, while {name} was "
+            "staged: run it again"
+        )
     return dataset
+
+
+def _seal(attempt: Attempt, files: Mapping[str, str], content: bytes) -> None:
+    """Makes an attempt the staged dataset, unless another one has become it, or is about to."""
+    started = time.monotonic()
+    trying = attempt._replace(replaces=())
+    while sealed_id(attempt.output, STAGED) is None:  # One that stages the same is as good.
+        try:
+            seal(trying, STAGED, files, content, replace=False)
+        except FilledError:
+            waited = time.monotonic() - started
+            if waited > 2 * _PATIENCE_SECONDS:
+                raise
+            if waited > _PATIENCE_SECONDS:  # It was killed; there is no flag to say so.
+                trying = attempt
+            time.sleep(_POLL_SECONDS)
+    for run_id in attempt.replaces:
+        remove(folder_of(attempt.output, run_id))
 
 
 def _job(name: str, options: StageOptions) -> dict[str, Any]:
     """What decides the content of staged files."""
     flags = {"shard_size": options.shard_size, "batch_size": options.batch_size}
-    return resume.job_of({"dataset": name, "flags": flags})
+    return job_of({"dataset": name, "flags": flags})
 
 
-def _stage(name: str, attempt: publishing.Attempt, options: StageOptions) -> dict[str, Any]:
-    """Writes a dataset's staged files; what DATASET_FILE is to say of them."""
+def _stage(
+    name: str, attempt: Attempt, options: StageOptions
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Writes a dataset's staged files: where each is, and what DATASET_FILE says of them."""
     from tqdm import tqdm
 
-    writer = _Writer(attempt.folder, CHARACTERS[name], options.batch_size, attempt.output)
+    writer = _Writer(attempt.folder, CHARACTERS[name], options.batch_size)
     files: list[_StagedFile] = []
     fingerprint = hashlib.sha256()
     with (
@@ -159,9 +177,10 @@ def _stage(name: str, attempt: publishing.Attempt, options: StageOptions) -> dic
                 files.append(writer.write(key, start, pixels, labels[start : start + key.rows]))
                 bar.update(key.rows)
             fingerprint.update(np.ascontiguousarray(labels, np.uint8).data)
-        return {
+        description = {
             "format": "emnist-latents staged dataset",
             "format_version": DATASET_VERSION,
+            "run_id": attempt.run_id,
             "name": name,
             "fingerprint": fingerprint.hexdigest(),
             "splits": {split: len(images) for split, (images, _) in splits.items()},
@@ -170,10 +189,12 @@ def _stage(name: str, attempt: publishing.Attempt, options: StageOptions) -> dic
             "sources": [source._asdict() for source in sources],
             "files": [file.description for file in files],
         }
+        return {file.name: file.written for file in files}, description
 
 
 class _StagedFile(NamedTuple):
     name: str
+    written: str
     key: ShardKey
     first_image_id: int
     facts: FileFacts
@@ -201,15 +222,11 @@ def _splits(name: str, options: StageOptions) -> Iterator[tuple[dict[str, Split]
 
 @dataclass(frozen=True)
 class _Writer:
-    """Writes staged files below a folder; a row group a batch.
-
-    output: where an attempt that was interrupted while it published has moved some of them.
-    """
+    """Writes staged files below a folder; a row group a batch."""
 
     folder: str
     characters: Mapping[int, str]
     batch_size: int
-    output: str | None = None
 
     def write(
         self, key: ShardKey, first_image_id: int, images: np.ndarray, labels: np.ndarray
@@ -218,26 +235,30 @@ class _Writer:
         name = f"images/{key.name}.parquet"
         image_ids = np.arange(first_image_id, first_image_id + key.rows)
         batch = with_sha256(ImageBatch(key, key.rows, image_ids, labels.astype(np.int16), images))
-        facts = self._kept(name, batch)
-        if facts is None:
+        file = self._noted(name, batch)
+        if file is None:
             content = staged_bytes(
                 staged_table(image_ids, labels, images), self.characters, self.batch_size
             )
-            facts = write_bytes(publishing.child(self.folder, name), content)
+            written = f"images/{key.name}.{uuid.uuid4().hex[:12]}.parquet"
+            facts = write_bytes(child(self.folder, written), content)
             ends = (first_image_id, first_image_id + key.rows - 1)
-            note = ShardNote(ShardFile(name, key.split, key.rows, *facts, *ends), batch.sha256)
-            write_bytes(publishing.child(self.folder, note_path(key)), note.to_json())
-        return _StagedFile(name, key, first_image_id, facts)
+            file = ShardFile(written, key.split, key.rows, *facts, *ends, batch.sha256)
+            note = FinishedShard(file, Sizes())
+            write_bytes(child(self.folder, note_path(key)), note.to_json())
+        facts = FileFacts(file.bytes, file.sha256)
+        return _StagedFile(name, file.path, key, first_image_id, facts)
 
-    def _kept(self, name: str, batch: ImageBatch) -> FileFacts | None:
-        """The file that an earlier attempt wrote of the same images, if it is still as it was."""
-        note = resume.read_note(publishing.child(self.folder, note_path(batch.shard)))
-        if note is None or note.images_sha256 != batch.sha256:
+    def _noted(self, name: str, batch: ImageBatch) -> ShardFile | None:
+        """The file that an earlier command wrote of the same images, if it is still as it was."""
+        note = read_note(child(self.folder, note_path(batch.shard)))
+        if note is None or (note.file.images_sha256, note.file.final_path) != (batch.sha256, name):
             return None
-        facts = FileFacts(note.file.bytes, note.file.sha256)
-        places = [publishing.child(place, name) for place in (self.folder, self.output) if place]
-        there = next(filter(exists, places), None)
-        return facts if there is not None and file_facts(there) == facts else None
+        try:
+            found = file_facts(child(self.folder, note.file.path))
+        except OSError:
+            return None
+        return note.file if found == (note.file.bytes, note.file.sha256) else None
 
 
 def with_gzips_staged(dataset: Dataset, folder: str) -> Dataset:
@@ -245,7 +266,7 @@ def with_gzips_staged(dataset: Dataset, folder: str) -> Dataset:
     files: list[ImageFile] = []
     for position, file in enumerate(dataset.files):
         if file.segment.format == GZIP:
-            target = publishing.child(folder, f"staged/{position}")
+            target = child(folder, f"staged/{position}")
             writer = _Writer(target, dataset.characters, DEFAULT_BATCH_SIZE)
             files.extend(_stage_gzip(file, writer))
         else:
@@ -255,7 +276,7 @@ def with_gzips_staged(dataset: Dataset, folder: str) -> Dataset:
 
 def _stage_gzip(file: ImageFile, writer: _Writer) -> Iterator[ImageFile]:
     segment = file.segment
-    with GzipReader(segment.path) as unzipped:
+    with open_gzip(segment) as unzipped:
         unzipped.read(IDX_HEADER_BYTES)
         for start, key in shard_keys(file.split, segment.rows, DEFAULT_SHARD_SIZE):
             content = unzipped.read(key.rows * PIXELS)
@@ -272,7 +293,7 @@ def _stage_gzip(file: ImageFile, writer: _Writer) -> Iterator[ImageFile]:
             yield ImageFile(
                 file.split,
                 Segment(
-                    publishing.child(writer.folder, staged.name),
+                    child(writer.folder, staged.written),
                     "parquet",
                     key.rows,
                     first_row=0,
@@ -285,3 +306,7 @@ def _stage_gzip(file: ImageFile, writer: _Writer) -> Iterator[ImageFile]:
             raise InputError(
                 f"{segment.path}: too long: more follows {segment.rows:,} images: fetch it again"
             )
+    try:
+        check_unchanged(segment)
+    except ChangedError as error:
+        raise changed(segment.path) from error

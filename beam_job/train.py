@@ -15,8 +15,7 @@ from zipfile import ZipFile
 import keras
 import numpy as np
 
-from beam_job import __version__, publishing
-from beam_job.datasets import Source
+from beam_job import __version__
 from beam_job.fit import (
     MAX_CHECKPOINT_BYTES,
     Fitted,
@@ -32,10 +31,12 @@ from beam_job.installed import versions_of
 from beam_job.int8_encoder import int8_encoder_bytes
 from beam_job.lines import say, tell
 from beam_job.options import MAX_BITS, MIN_BITS, TrainOptions
-from beam_job.preflight import CHECKPOINT_FILE, check_training_output
-from beam_job.publishing import Attempt
+from beam_job.outputs.attempt import Attempt, abandon, begin, sealed_id
+from beam_job.outputs.resume import differences, in_words
+from beam_job.outputs.seal import seal
+from beam_job.preflight import CHECKPOINT_FILE, MODEL, check_training_output
+from beam_job.recorded import recorded_source
 from beam_job.report import columns_of_text
-from beam_job.resume import differences, in_words
 from beam_job.stage import open_dataset, with_gzips_staged
 from transforms.autoencoder import build_decoder, build_encoder, load_decoder, load_encoder
 from transforms.decode import decoded_pixels
@@ -44,8 +45,8 @@ from transforms.engines.choice import LITERT, is_installed
 from transforms.engines.network import Compute
 from transforms.engines.tensorflow_engine import compute_function
 from transforms.errors import InputError, RunError, first_line
-from transforms.files import exists, move, read_bytes, remove, temporary_folder, write_bytes
 from transforms.images import PIXELS
+from transforms.inputs.dataset import Source
 from transforms.model_directory import (
     CARD_FILE,
     CARD_FORMAT,
@@ -58,6 +59,15 @@ from transforms.model_directory import (
 )
 from transforms.quality import image_quality, quality_summary
 from transforms.quantize import Quantization, calibrate
+from transforms.storage.files import (
+    child,
+    exists,
+    publish_all,
+    read_bytes,
+    remove,
+    temporary_folder,
+    write_bytes,
+)
 
 INT8_ENCODER = "float32 by the int8 encoder"
 """What the card calls the quality of float32 latents that the encoder gave in int8."""
@@ -106,7 +116,7 @@ def run(options: TrainOptions) -> int:
     )
     initial = None if options.initial_model is None else find_model(options.initial_model)
     check_training_output(options.output, overwrite=options.overwrite, resume=options.resume)
-    attempt = publishing.begin(options.output, "--output")
+    attempt = begin(options.output, "--output")
     try:
         dataset = with_gzips_staged(open_dataset(options), attempt.folder)
         data = _training_data(dataset.name, dataset.sources, partition(load_images(dataset)))
@@ -120,9 +130,9 @@ def run(options: TrainOptions) -> int:
             quiet=options.quiet,
         )
     finally:
-        publishing.abandon(attempt)
+        abandon(attempt)
     if not options.quiet:
-        say(*card_table(card), publishing.child(options.output, CARD_FILE))
+        say(*card_table(card), child(options.output, CARD_FILE))
         for warning in card["warnings"]:
             tell(f"note: {warning}")
     return 0
@@ -139,7 +149,7 @@ def _training_data(name: str, sources: tuple[Source, ...], parts: Partition) -> 
         },
         {
             "name": name,
-            "sources": [source.to_json() for source in sources],
+            "sources": [recorded_source(source) for source in sources],
             "split": parts.rule,
         },
     )
@@ -162,21 +172,21 @@ def train(
     there is one of others, or a model by now that may not be overwritten; RunError where nothing
     was learnt.
     """
-    checkpoint = publishing.child(attempt.output, CHECKPOINT_FILE)
+    checkpoint = child(attempt.output, CHECKPOINT_FILE)
     fingerprint = data.fingerprint + ("" if initial is None else f" {initial.encoder_sha256}")
     progress = begun(checkpoint, settings, fingerprint) if resume else Progress()
     if initial is not None and not progress.history:
         progress = Progress(weights=_weights(initial, settings))
 
-    replaced = exists(publishing.child(attempt.output, CARD_FILE))
+    replaced = sealed_id(attempt.output, MODEL) is not None
     to_go_on_with = bool(progress.history)
 
     def save(progress: Progress) -> None:
         nonlocal to_go_on_with
-        # Half a file of who is killed meanwhile stays in the attempt, in nobody's way.
-        written = publishing.child(attempt.folder, CHECKPOINT_FILE)
-        facts = write_bytes(written, checkpoint_bytes(progress, settings, fingerprint))
-        move(written, checkpoint, facts)
+        # What a kill leaves half of stays in the attempt's folder.
+        written = child(attempt.folder, CHECKPOINT_FILE)
+        write_bytes(written, checkpoint_bytes(progress, settings, fingerprint))
+        publish_all([(written, checkpoint)])
         to_go_on_with = True
 
     try:
@@ -185,13 +195,14 @@ def train(
         if not to_go_on_with:
             raise
         flags = "--overwrite --resume" if replaced else "--resume"
-        raise KeyboardInterrupt(f"{flags} goes on from its last epoch") from interrupt
+        raise KeyboardInterrupt(
+            "nothing was published", f"{flags} continues from its last epoch"
+        ) from interrupt
     except NothingLearntError as error:
         raise RunError(
             "training stopped in its first epoch, where the loss was no number, so there is no "
             "model: try a smaller --learning_rate"
         ) from error
-    publishing.check_not_filled(attempt, CARD_FILE, overwrite=overwrite)
     card = _write_model(attempt, data, settings, initial, fitted, overwrite=overwrite)
     remove(checkpoint)
     return card
@@ -205,8 +216,8 @@ def begun(checkpoint: str, settings: Settings, fingerprint: str) -> Progress:
         there = read_checkpoint(read_bytes(checkpoint, MAX_CHECKPOINT_BYTES))
     except (ValueError, OSError) as error:
         raise InputError(
-            f"{checkpoint} is no checkpoint that can be read ({first_line(error)}): remove it, or "
-            "give another folder"
+            f"{checkpoint} is not a checkpoint that can be read ({first_line(error)}): remove it, "
+            "or give another folder"
         ) from error
     differing = list(
         differences(
@@ -217,7 +228,7 @@ def begun(checkpoint: str, settings: Settings, fingerprint: str) -> Progress:
     if differing:
         raise InputError(
             f"--resume: {checkpoint} is of another training, by {in_words(differing)}: give the "
-            "same flags to go on with it, or --overwrite without --resume to start anew"
+            "same flags to continue it, or --overwrite without --resume to start again"
         )
     return there.progress
 
@@ -252,6 +263,7 @@ def _write_model(
     card: dict[str, Any] = {
         "format": CARD_FORMAT,
         "format_version": CARD_VERSION,
+        "run_id": attempt.run_id,
         "latent_size": settings.latent_size,
         "parameters": {
             "encoder": fitted.encoder.count_params(),
@@ -292,12 +304,12 @@ def _write_model(
         DECODER_FILE: keras_bytes(fitted.decoder),
     }
     facts = {
-        name: write_bytes(publishing.child(attempt.folder, name), content)
+        name: write_bytes(child(attempt.folder, name), content)
         for name, content in networks.items()
     }
     card["files"] = {name: fact._asdict() for name, fact in facts.items()}
     content = (json.dumps(card, indent=1) + "\n").encode()
-    publishing.publish(attempt, facts, CARD_FILE, content, owned=(), overwrite=overwrite)
+    seal(attempt, MODEL, {name: name for name in networks}, content, replace=overwrite)
     return card
 
 

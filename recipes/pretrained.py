@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from beam_job import publishing
 from beam_job.fit import Settings
 from beam_job.images_at_hand import Partition, load_images, partition
-from beam_job.inputs import files_dataset
 from beam_job.lines import say
+from beam_job.outputs.attempt import abandon, begin
 from beam_job.pictures import sheet
 from beam_job.stage import with_gzips_staged
 from beam_job.train import TrainingData, card_table, train
@@ -30,9 +29,10 @@ from transforms.autoencoder import load_decoder, load_encoder
 from transforms.decode import decoded_pixels
 from transforms.encode import latents_of
 from transforms.engines.tensorflow_engine import compute_function
-from transforms.files import file_facts
 from transforms.images import PIXELS, SIDE
+from transforms.inputs.files import files_dataset
 from transforms.model_directory import CARD_FILE, Model, find_model
+from transforms.storage.files import file_facts
 
 DIGITS = "emnist-mnist-test-images-idx3-ubyte.gz"
 LETTERS = "az-letters-images-idx3-ubyte.gz"
@@ -90,11 +90,11 @@ def trained(
     data: TrainingData, settings: Settings, output: str, initial: Model | None
 ) -> dict[str, Any]:
     """Trains, or goes on with it where it was interrupted; the model's card."""
-    attempt = publishing.begin(output, "--output")
+    attempt = begin(output, "--output")
     try:
         return train(attempt, data, settings, initial, overwrite=True, resume=True, quiet=False)
     finally:
-        publishing.abandon(attempt)
+        abandon(attempt)
 
 
 def picture(data: TrainingData, model: Model) -> bytes:

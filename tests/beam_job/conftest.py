@@ -4,6 +4,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.s3 import s3, s3_server
+
+__all__ = ["s3", "s3_server"]
+
 
 class FileServer:
     """An HTTP server on loopback that answers every GET with `content`, or part of it."""

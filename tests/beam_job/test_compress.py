@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beam_job import compress as compress_module
 from beam_job.__main__ import run
 from tests.conftest import PRETRAINED, RUNNER, compress, latents, rows, tree
 from transforms.encode import EncoderHandler
@@ -50,11 +51,19 @@ def test_official_test_digits(tmp_path, emnist_data, digits, plain_latents, caps
     said = capsys.readouterr()
     assert "7.476806640625 MB" in said.out
     assert said.err == ""
-    # The fingerprint stands on the checksum that NIST's mirror lists for the file.
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
-    checksum = hashlib.sha256(source.read_bytes()).hexdigest()
-    assert manifest["dataset"]["sources"][0]["sha256"] == checksum
-    assert checksum in (emnist_data / "emnist-checksums.txt").read_text()
+    named = manifest["dataset"]["sources"][0]
+    assert (named["path"], named["bytes"]) == (str(source), source.stat().st_size)
+    # The fingerprint stands on the images: image_id, label and pixels of each, by shard.
+    records = np.zeros(10_000, [("image_id", "<i8"), ("label", "<i2"), ("pixels", "u1", 784)])
+    records["image_id"], records["label"] = np.arange(10_000), labels
+    records["pixels"] = images.reshape(-1, 784)
+    starts = range(0, 10_000, 3_000)
+    hashes = [hashlib.sha256(records[start : start + 3_000]).hexdigest() for start in starts]
+    files = [file for file in manifest["files"] if "images_sha256" in file]
+    assert [file["images_sha256"] for file in files] == hashes
+    lines = "".join(f"{file['images_sha256']}  {file['path']}\n" for file in files)
+    assert manifest["dataset"]["fingerprint"] == hashlib.sha256(lines.encode()).hexdigest()
 
 
 def test_one_worker_and_two_write_the_same(tmp_path, emnist_data, capfd):
@@ -77,7 +86,9 @@ def test_the_run_directory_is_what_its_manifest_says(sample):
     output, _ = sample
     manifest = json.loads((output / "manifest.json").read_text())
     written = tree(output)
-    del written["manifest.json"]
+    # The seal, who may write there, and what can be drawn again.
+    for name in ("manifest.json", "_claim.json", "report.html"):
+        del written[name]
     assert sorted(file["path"] for file in manifest["files"]) == sorted(written)
     for file in manifest["files"]:
         assert file["bytes"] == len(written[file["path"]])
@@ -148,7 +159,7 @@ def test_an_output_that_exists_is_refused_and_overwrite_replaces_it_whole(
     assert "--overwrite" in capsys.readouterr().err
     assert tree(output) == before
     assert compress(*flags, "--shard_size=16", "--overwrite") == 0
-    parts = sorted(path.name for path in output.rglob("*.parquet"))
+    parts = sorted(path.name for path in (output / "latents").rglob("*.parquet"))
     assert parts == [f"part-0000{part}-of-00003.parquet" for part in range(3)]
     assert rows(output)["image_id"].tolist() == list(range(40))
 
@@ -158,7 +169,7 @@ def test_overwrite_does_not_touch_a_folder_that_is_no_run(tmp_path, idx_file, ca
     (tmp_path / "home/letter.txt").write_text("dear")
     flags = [f"--input={idx_file}", f"--output={tmp_path}/home", "--overwrite"]
     assert compress(*flags) == 2
-    assert "no run" in capsys.readouterr().err
+    assert "holds files that are not a run" in capsys.readouterr().err
     assert tree(tmp_path / "home") == {"letter.txt": b"dear"}
 
 
@@ -182,7 +193,7 @@ def test_a_stage_that_was_interrupted_is_not_there(tmp_path, sample):
     (half / "images/split=train/part-00000-of-00009.parquet").write_bytes(b"of another run")
     argv = ["--dataset=sample", f"--data_dir={tmp_path}", f"--output={tmp_path}/out", "--quiet"]
     assert compress(*argv) == 0
-    assert tree(half) == tree(staged)
+    assert tree(half / "images") == tree(staged / "images")
     assert tree(output / "latents") == tree(tmp_path / "out/latents")
 
 
@@ -241,27 +252,21 @@ def test_images_that_do_not_arrive_fail_the_run(
 
 
 def test_a_run_that_was_there_first_stays(tmp_path, idx_file, capsys, monkeypatch):
-    from beam_job import run_directory
-
     flags = [f"--input={idx_file}", f"--output={tmp_path}/out", "--quiet"]
-    assert compress(*flags) == 0
-    before = tree(tmp_path / "out")
-    # As where two runs start at once: neither finds the other when it looks.
-    monkeypatch.setattr(run_directory, "check_output", lambda *_, **__: None)
+    plain, ended = compress_module.check_output, []
+
+    def look_and_lose(*arguments: Any, **named: Any) -> None:
+        """As where two commands start at once: neither finds the other when it looks."""
+        plain(*arguments, **named)
+        if not ended:
+            ended.append(None)
+            assert compress(*flags) == 0
+            ended.append(tree(tmp_path / "out"))
+
+    monkeypatch.setattr(compress_module, "check_output", look_and_lose)
     assert compress(*flags, "--shard_size=9") == 2
     assert "filled by another command" in capsys.readouterr().err
-    assert tree(tmp_path / "out") == before
-
-
-def test_a_file_that_vanished_is_not_replaced_by_an_older_one(tmp_path):
-    from transforms.errors import RunError
-    from transforms.files import FileFacts, move, write_bytes
-
-    old, new = write_bytes(str(tmp_path / "final"), b"old"), FileFacts(3, "0" * 64)
-    with pytest.raises(RunError, match="is gone"):
-        move(str(tmp_path / "gone"), str(tmp_path / "final"), new)
-    move(str(tmp_path / "gone"), str(tmp_path / "final"), old)
-    assert (tmp_path / "final").read_bytes() == b"old"
+    assert tree(tmp_path / "out") == ended[1]
 
 
 def test_a_run_that_was_killed_is_refused_and_then_replaced(tmp_path, idx_file, capsys):
@@ -269,13 +274,16 @@ def test_a_run_that_was_killed_is_refused_and_then_replaced(tmp_path, idx_file, 
     left.mkdir(parents=True)
     (left / "part-00000-of-00009.parquet").write_bytes(b"half")
     flags = [f"--input={idx_file}", f"--output={tmp_path}/out", "--quiet"]
+    (left.parents[1] / "job.json").write_text('{"created": "2026-01-02T03:04:05+00:00"}')
     assert compress(*flags) == 2
     assert "an unfinished run" in capsys.readouterr().err
     assert compress(*flags, "--overwrite") == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "_claim.json",
         "latents",
         "manifest.json",
         "report.html",
+        "sample.parquet",
         "sizes.json",
     ]
 
@@ -316,7 +324,7 @@ def test_without_runner_nothing_is_downloaded_and_the_local_runner_works(tmp_pat
 
 @pytest.mark.long
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_end_with_one_line_and_what_is_done_is_gone_on_with(
+def test_ctrl_c_and_sigterm_end_with_one_line_and_what_is_done_is_continued(
     tmp_path, digits, sent, capsys
 ):
     np.save(tmp_path / "many.npy", np.concatenate([digits[0]] * 10))
@@ -337,11 +345,13 @@ def test_ctrl_c_and_sigterm_end_with_one_line_and_what_is_done_is_gone_on_with(
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     line = said.strip().splitlines()[-1]
-    assert line.startswith("interrupted; nothing was published; --resume goes on with what is done")
+    assert line.startswith(
+        "interrupted; nothing was published; --resume continues with what is done"
+    )
     assert "Traceback" not in said
     assert [path.name[:12] for path in (tmp_path / "out").iterdir()] == ["_incomplete-"]
     assert compress(*argv[1:], "--quiet") == 2
-    assert "holds an unfinished run already: --resume goes on with it" in capsys.readouterr().err
+    assert "holds an unfinished run already: --resume continues it" in capsys.readouterr().err
     assert compress(*argv[1:], "--quiet", "--resume") == 0
 
 
@@ -363,14 +373,20 @@ def test_an_input_that_is_written_to_while_it_is_read_is_refused(
     assert line.startswith(f"error: {idx_file}: was written to while the job read it")
     assert not (tmp_path / "out/manifest.json").exists()
     monkeypatch.undo()
-    assert compress(*flags, "--resume") == 0
+    assert compress(*flags, "--overwrite") == 0
     assert run(["verify", f"--input={tmp_path}/out", f"--against={idx_file}"]) == 0
 
 
 def test_a_run_that_is_gone_before_it_is_shown_is_told(tmp_path, idx_file, monkeypatch, capsys):
     from beam_job import compress_pipeline
 
-    monkeypatch.setattr(compress_pipeline, "run", lambda *_: None)
+    plain = compress_pipeline.run
+
+    def run_and_lose(*arguments: Any) -> None:
+        plain(*arguments)
+        (tmp_path / "out/manifest.json").unlink()
+
+    monkeypatch.setattr(compress_pipeline, "run", run_and_lose)
     assert compress(f"--input={idx_file}", f"--output={tmp_path}/out") == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     said = "was written, and cannot be read any more (No such file or directory): see whether"

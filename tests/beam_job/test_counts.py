@@ -15,12 +15,12 @@ from apache_beam.metrics import monitoring_infos
 
 from beam_job import compress_pipeline
 from beam_job.__main__ import run
-from beam_job.datasets import cut_shards
-from beam_job.inputs import files_dataset
 from tests.test_imports import SCRIPT
 from transforms import encode
 from transforms.engines.choice import Engine
-from transforms.images import read_shard
+from transforms.inputs.dataset import cut_shards
+from transforms.inputs.files import files_dataset
+from transforms.inputs.read import read_shard
 from transforms.preprocess import NormalizeImages, ReshapeImages
 
 IMAGES, SHARD_SIZE, BATCH_SIZE = 2500, 1000, 300

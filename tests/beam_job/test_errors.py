@@ -18,11 +18,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from beam_job import options, publishing, stage
+from beam_job import options, stage
 from beam_job.__main__ import run
-from beam_job.decoded_sample import Sample, decoded_sample
+from beam_job.outputs.attempt import Attempt, begin
 from beam_job.pipelines import _job_error
-from beam_job.publishing import Attempt
 from beam_job.reconstruct_pipeline import _check_files, _Plan
 from beam_job.run_directory import complete_run
 from tests.conftest import RUNNER, compress, tree
@@ -32,8 +31,6 @@ from tests.files_of import ROOT
 from tests.keras_files import zipped
 from transforms.engines import choice
 from transforms.errors import InputError, RunError
-from transforms.images import ImageBatch, ShardKey
-from transforms.latents import LatentBatch
 from transforms.model_directory import find_model
 
 OUTPUTS = ("compress", "reconstruct", "train", "evaluate")
@@ -125,12 +122,12 @@ def test_rejects_of_all_shards_count(tmp_path, capfd):
     )
 
 
-def test_image_ids_of_two_shards_that_overlap_are_told_at_the_end(tmp_path, capfd):
+def test_image_ids_of_two_shards_that_overlap_are_told(tmp_path, capfd):
     (tmp_path / "f").write_bytes(staged([0, 1, 0, 1]))
     flags = [f"--input={tmp_path}/f", f"--output={tmp_path}/out", "--shard_size=2"]
     assert compress(*flags) == 2
-    assert "image_id 0 is in two places" in last_line(capfd)
-    assert [path.name[:12] for path in (tmp_path / "out").iterdir()] == ["_incomplete-"]
+    assert "image_id 0 follows image_id 1: image_ids must rise from row to row" in last_line(capfd)
+    assert not (tmp_path / "out/manifest.json").exists()
 
 
 @pytest.mark.long
@@ -168,30 +165,19 @@ def test_what_a_runner_makes_of_an_error_is_one_line():
     )
 
 
-def test_an_attempt_that_somebody_removes_is_told(monkeypatch, tmp_path):
-    monkeypatch.setattr(publishing, "make_parent", lambda _: None)
-    with pytest.raises(InputError, match="another command removed what this one began"):
-        publishing.begin(str(tmp_path / "out"), "--output")
-
-
 def test_a_dataset_that_somebody_removes_is_told(monkeypatch, tmp_path, capfd):
-    monkeypatch.setattr(stage.publishing, "publish", lambda *_, **__: None)
+    def lose(attempt: Attempt) -> None:
+        shutil.rmtree(attempt.output)
+
+    monkeypatch.setattr(stage, "abandon", lose)
     assert run(["stage", "--dataset=sample", f"--data_dir={tmp_path}", "--quiet"]) == 2
-    assert last_line(capfd).endswith("sample was removed while sample was staged: run it again")
-
-
-def test_a_sample_of_other_images_is_told():
-    key, labels = ShardKey("all", 0, 1, 2), np.zeros(1, np.int16)
-    images = ImageBatch(key, 1, np.array([0]), labels, np.zeros((1, 784), np.uint8))
-    latents = LatentBatch(key, 1, np.array([1]), labels, np.zeros((1, 32), np.float32))
-    with pytest.raises(RunError, match="the images and the latents of the report's sample differ"):
-        decoded_sample(Sample([images], [latents]), find_model(None), None, None)
+    assert last_line(capfd).endswith("while sample was staged: run it again")
 
 
 def test_images_that_did_not_come_back_are_told(work):
-    attempt = Attempt(str(work / "out/_incomplete-1"), str(work / "out"))
     compressed = complete_run(str(work / "run"))
-    plan = _Plan(attempt, compressed, find_model(None), (), None, {}, overwrite=False)
+    attempt = begin(str(work / "out"), "--output")
+    plan = _Plan(attempt, compressed, find_model(None), (), "f", 1, overwrite=False)
     said = "6 latents in 1 files, 0 images written in 0, 0 measured: these must agree"
     with pytest.raises(RunError, match=said):
         _check_files(plan, [], {})
@@ -299,7 +285,14 @@ def test_what_is_seen_elsewhere_is(entry):
 
 @pytest.mark.parametrize("test", PASSED_ON.values())
 def test_what_is_passed_on_is_seen(test: str):
-    words = ("could not be read", "--max_rejects", "its store cannot be used")
+    words = (
+        "could not be read",
+        "--max_rejects",
+        "its store cannot be used",
+        "is gone",
+        "is being written by another command",
+        "there is no such file system",
+    )
     assert any(word in text for text in texts_of(test) for word in words)
 
 

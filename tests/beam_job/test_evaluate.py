@@ -8,22 +8,24 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from beam_job import evaluate, preflight, publishing
+from beam_job import evaluate, preflight
 from beam_job.__main__ import run
 from beam_job.classifiers import linear_accuracy
 from beam_job.codecs import Point, latents_file
 from beam_job.comparisons import bd_rates, break_even, equal_bytes, equal_psnr, frontier
-from beam_job.datasets import Dataset, staged_dataset
+from beam_job.datasets import staged_dataset
 from beam_job.evaluate import is_unseen, thinned
 from beam_job.evaluation_report import PERHAPS_SEEN, compressai_results, equal_bytes_table
 from beam_job.images_at_hand import Images, Partition, by_split, load_images, partition
-from beam_job.inputs import files_dataset
+from beam_job.outputs.attempt import check_output
 from beam_job.plots import Curve, rate_distortion_png, rate_distortion_svg
 from beam_job.sample import sample_splits
 from transforms.autoencoder import build_decoder, build_encoder
 from transforms.encode import latents_of
 from transforms.engines.choice import Engine, load_encoder
 from transforms.engines.tensorflow_engine import compute_function
+from transforms.inputs.dataset import Dataset
+from transforms.inputs.files import files_dataset
 from transforms.model_directory import find_model
 from transforms.quantize import calibrate
 
@@ -321,7 +323,8 @@ def evaluation(output) -> dict:
 
 def test_an_evaluation_is_whole(output, evaluation):
     written = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
-    assert written == {"evaluation.json", *(file["path"] for file in evaluation["files"])}
+    named = {file["path"] for file in evaluation["files"]}
+    assert written == {"_claim.json", "evaluation.json", *named}
     assert {"table.md", "report.html", "rate_distortion.svg", "rate_distortion.png"} < written
     for file in evaluation["files"]:
         content = (output / file["path"]).read_bytes()
@@ -386,13 +389,13 @@ def test_a_complete_evaluation_is_replaced_only_when_told_to(model, output, caps
     assert "holds a complete evaluation already: give another folder, or --overwrite" in _error(
         capsys
     )
-    publishing.check_output(str(output), "evaluation.json", "evaluation", overwrite=True)
+    check_output(str(output), preflight.EVALUATION_KIND, overwrite=True)
 
 
 def test_other_files_are_left_alone(model, tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("years of work")
     assert evaluated(model, tmp_path, "--overwrite") == 2
-    assert "holds files that are no evaluation" in _error(capsys)
+    assert "holds files that are not an evaluation" in _error(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

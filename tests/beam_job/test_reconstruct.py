@@ -96,7 +96,7 @@ def test_the_images_have_the_columns_of_staged_ones(sample, tmp_path):
     assert table["image_id"].to_pylist() == list(range(1000, 1500))
     seal = json.loads((tmp_path / "out/reconstruction.json").read_text())
     written = tree(tmp_path / "out")
-    del written["reconstruction.json"]
+    del written["reconstruction.json"], written["_claim.json"]
     assert sorted(seal["files"]) == sorted(written)
     for name, facts in seal["files"].items():
         assert facts["sha256"] == hashlib.sha256(written[name]).hexdigest()
@@ -156,16 +156,41 @@ def test_a_shard_of_rejects_alone_has_nothing_to_decode(tmp_path):
     assert len(pixels(tmp_path / "out/images")) == 4
 
 
-def test_originals_in_other_files_are_said_to_be_so(tmp_path, idx_file, capfd):
-    run_flags = [f"--input={idx_file}", f"--output={tmp_path}/run", "--quiet"]
+def test_whether_the_originals_are_the_same_images_is_reported(tmp_path, idx_file, capfd):
+    run_flags = [f"--input={idx_file}", "--shard_size=16", f"--output={tmp_path}/run", "--quiet"]
     assert compress(*run_flags) == 0
     images = np.frombuffer(idx_file.read_bytes()[16:], np.uint8).reshape(-1, 28, 28)
-    np.save(tmp_path / "train.npy", images[::-1])
-    flags = [f"--input={tmp_path}/run", f"--originals={tmp_path}/train.npy"]
-    assert reconstruct(*flags, f"--output={tmp_path}/out") == 0
-    assert "the originals are other files than the run was made of" in capfd.readouterr().err
-    quality = json.loads((tmp_path / "out/quality.json").read_text())
-    assert quality["originals"]["same_files"] is False
+    labels = np.frombuffer(labels_of(idx_file).read_bytes()[8:], np.uint8)
+    np.save(tmp_path / "train.npy", images)
+    np.save(tmp_path / "labels.npy", labels)
+    assert same_files(tmp_path) is True  # In a file of another format.
+    assert "note" not in capfd.readouterr().err
+    changed = images.copy()
+    changed[-1, 5, 5] ^= 1
+    np.save(tmp_path / "train.npy", changed)
+    assert same_files(tmp_path) is False
+    assert "the originals are other images than the run was made of" in capfd.readouterr().err
+    manifest = json.loads((tmp_path / "run/manifest.json").read_text())
+    for file in manifest["files"]:
+        file.pop("images_sha256", None)  # As in runs of the first edition.
+    (tmp_path / "run/manifest.json").write_text(json.dumps(manifest))
+    assert same_files(tmp_path) is None
+    assert "the run has no checksums of its images" in capfd.readouterr().err
+
+
+def labels_of(idx_file: Path) -> Path:
+    """The labels next to a file of images."""
+    return idx_file.with_name(idx_file.name.replace("images-idx3", "labels-idx1"))
+
+
+def same_files(folder: Path) -> bool | None:
+    """What quality.json says of train.npy as the originals of a run."""
+    flags = [f"--input={folder}/run", f"--originals={folder}/train.npy"]
+    more = [f"--labels={folder}/labels.npy", f"--output={folder}/out", "--overwrite"]
+    assert reconstruct(*flags, *more) == 0
+    quality = json.loads((folder / "out/quality.json").read_text())
+    same: bool | None = quality["originals"]["same_files"]
+    return same
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -6,10 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from beam_job import compress_pipeline, inputs
-from beam_job.datasets import Source, with_checksums
-from beam_job.recorded import _HARMLESS, recorded_flags, recorded_options, without_credentials
+from beam_job.recorded import (
+    _HARMLESS,
+    recorded_flags,
+    recorded_options,
+    recorded_source,
+    without_credentials,
+)
 from tests.conftest import compress
+from transforms.inputs.dataset import Source
+from transforms.inputs.files import files_dataset
 
 SECRET = "TOPSECRET"
 
@@ -97,26 +103,17 @@ def test_our_own_options_are_recorded_without_credentials():
 
 
 def test_sources_are_recorded_without_credentials():
-    source = Source("hdfs://u:s@h/x", None, 3)
-    assert source.to_json()["path"] == "hdfs://h/x"
-    (recorded,) = with_checksums([source], {source.path: "abc"})
-    assert recorded == Source("hdfs://h/x", None, 3, "abc")
+    source = Source("https://u:s@h/x", None, 3)
+    assert recorded_source(source)["path"] == "https://h/x"
 
 
 def test_no_secret_of_the_command_line_is_in_any_document_of_a_run(tmp_path: Path, monkeypatch):
     """The files are opened by a path that holds a secret, as those of some stores do."""
     np.save(tmp_path / "f.npy", np.zeros((3, 28, 28), np.uint8))
     url = f"hdfs://me:{SECRET}@host/f.npy"
-    files_dataset = inputs.files_dataset
-
-    def opened(options):
-        dataset = files_dataset(str(tmp_path / "f.npy"), None, "auto")
-        assert options.input == url
-        return dataset
-
-    for module in ("known_dataset", "check_file_system"):
-        monkeypatch.setattr(f"beam_job.compress.{module}", lambda *_: None)
-    monkeypatch.setattr(compress_pipeline, "open_dataset", opened)
+    dataset = files_dataset(str(tmp_path / "f.npy"), None, "auto")
+    monkeypatch.setattr("beam_job.compress.known_dataset", lambda _: dataset)
+    monkeypatch.setattr("beam_job.compress.check_file_system", lambda *_: None)
     flags = [f"--input={url}", f"--archive_url=https://h/?t={SECRET}", f"--output={tmp_path}/out"]
     assert compress(*flags, f"--s3_session_token={SECRET}", "--quiet") == 0
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())

@@ -14,8 +14,7 @@ from beam_job.__main__ import run
 from beam_job.options import UsageError
 from beam_job.pipelines import new_pipeline, run_to_end
 from beam_job.remote import Runner, check_runner, engine_for, model_for, runner_of
-from tests.conftest import PRETRAINED, compress
-from tests.memory_files import FILES
+from tests.conftest import PRETRAINED, compress, tree
 from transforms.errors import InputError, RunError
 from transforms.model_directory import find_model
 
@@ -98,39 +97,31 @@ def test_the_image_of_the_workers_is_known():
     assert runner_of(["--runner=DataflowRunner", "--sdk_container_image=i"]).image == "i"
 
 
-@pytest.fixture
-def memory_files() -> Iterator[dict[str, bytes]]:
-    FILES.clear()
-    yield FILES
-    FILES.clear()
-
-
-def test_a_model_of_this_machine_is_brought_to_the_workers(memory_files: dict[str, bytes]):
+def test_a_model_of_this_machine_is_brought_to_the_workers(tmp_path: Path):
     given = str(PRETRAINED)
-    there = model_for(DATAFLOW, find_model(given), given, "mem://out/_incomplete-1")
-    assert there == "mem://out/_incomplete-1/model"
-    assert {path.rpartition("/")[2]: content for path, content in memory_files.items()} == {
+    there = model_for(DATAFLOW, find_model(given), given, f"{tmp_path}/_incomplete-1")
+    assert there == f"{tmp_path}/_incomplete-1/model"
+    assert tree(Path(there)) == {
         path.name: path.read_bytes() for path in PRETRAINED.iterdir() if path.is_file()
     }
     assert find_model(there).encoder_sha256 == find_model(given).encoder_sha256
 
 
-def test_a_lone_encoder_of_this_machine_is_brought_to_the_workers(
-    memory_files: dict[str, bytes],
-):
+def test_a_lone_encoder_of_this_machine_is_brought_to_the_workers(tmp_path: Path):
     given = str(PRETRAINED / "encoder.keras")
-    there = model_for(DATAFLOW, find_model(given), given, "mem://out/_incomplete-1")
+    there = model_for(DATAFLOW, find_model(given), given, f"{tmp_path}/_incomplete-1")
     assert there is not None
-    assert memory_files == {there: (PRETRAINED / "encoder.keras").read_bytes()}
+    (found,) = tree(tmp_path).items()
+    assert found == (str(Path(there).relative_to(tmp_path)), Path(given).read_bytes())
 
 
 def test_other_models_stay_where_they_are():
     here = str(PRETRAINED)
     model = find_model(None)
-    assert model_for(DATAFLOW, model, None, "mem://x") is None
-    assert model_for(DATAFLOW, model, "pretrained", "mem://x") == "pretrained"
-    assert model_for(DATAFLOW, model, "gs://bucket/model", "mem://x") == "gs://bucket/model"
-    assert model_for(Runner(), model, here, "mem://x") == here
+    assert model_for(DATAFLOW, model, None, "gs://bucket/x") is None
+    assert model_for(DATAFLOW, model, "pretrained", "gs://bucket/x") == "pretrained"
+    assert model_for(DATAFLOW, model, "gs://bucket/model", "gs://bucket/x") == "gs://bucket/model"
+    assert model_for(Runner(), model, here, "gs://bucket/x") == here
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
-"""Going on with runs that were interrupted, and two at once; on Beam's local runner."""
+"""Continuing runs that were interrupted, and two commands at once; on Beam's local runner."""
 
-import fcntl
 import json
 import os
 import shutil
-import threading
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beam_job import completion, report, stage
 from beam_job import compress as compress_command
-from beam_job import compress_pipeline, publishing
 from beam_job.__main__ import run
 from beam_job.options import WITH_REJECTS
 from tests.conftest import compress, tree
 from transforms import encode
-from transforms.errors import FilledError, InputError, RunError
-from transforms.files import write_bytes
+from transforms.errors import RunError
 
 IMAGES, SHARD = 40, 8
 
@@ -58,30 +59,35 @@ def interrupted(
     output = tmp_path / "out"
     with failing_at(24):
         assert compress(*flags_of(images, output)) == 1
-    assert "--resume goes on with what is done, 3 shards" in capsys.readouterr().err
+    assert "--resume continues with what is done, 3 shards" in capsys.readouterr().err
     assert encoded == [0, 8, 16]
     encoded.clear()
     return output
 
 
-class failing_at:  # noqa: N801  # Reads as what it does.
-    """The encoder fails at the batch that begins with this image_id."""
+@contextmanager
+def meanwhile(image_id: int, happens: Callable[[], Any]) -> Iterator[None]:
+    """Something happens, once, while the batch that begins with this image_id is encoded."""
+    plain, pending = encode.EncoderHandler.result, [happens]
 
-    def __init__(self, image_id: int) -> None:
-        self._image_id = image_id
+    def result(handler: Any, batch: Any, network: Any) -> Any:
+        if batch.image_ids[0] == image_id and pending:
+            pending.pop()()
+        return plain(handler, batch, network)
 
-    def __enter__(self) -> None:
-        self._plain = plain = encode.EncoderHandler.result
+    encode.EncoderHandler.result = result  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        encode.EncoderHandler.result = plain  # type: ignore[method-assign]
 
-        def failing(handler: Any, batch: Any, network: Any) -> Any:
-            if batch.image_ids[0] == self._image_id:
-                raise RunError("the machine is gone")
-            return plain(handler, batch, network)
 
-        encode.EncoderHandler.result = failing  # type: ignore[method-assign]
+def failing_at(image_id: int) -> AbstractContextManager[None]:
+    return meanwhile(image_id, lambda: fail("the machine is gone"))
 
-    def __exit__(self, *_: object) -> None:
-        encode.EncoderHandler.result = self._plain  # type: ignore[method-assign]
+
+def fail(line: str = "no room left") -> None:
+    raise RunError(line)
 
 
 def attempts(output: Path) -> list[Path]:
@@ -92,13 +98,14 @@ def check_like_whole(output: Path, images: Path, tmp_path: Path) -> None:
     """That a run is what it would have been, had nothing interrupted it."""
     assert compress(*flags_of(images, tmp_path / "whole")) == 0
     found, expected = tree(output), tree(tmp_path / "whole")
+    for files in (found, expected):  # Which attempts there were.
+        files.pop("_claim.json")
     manifests = [json.loads(files.pop("manifest.json")) for files in (found, expected)]
     reports = [files.pop("report.html").decode() for files in (found, expected)]
     assert found == expected
     for manifest in manifests:
         for name in ("run_id", "created", "flags"):
             manifest.pop(name)
-        manifest["files"] = [file for file in manifest["files"] if file["path"] != "report.html"]
     assert manifests[0] == manifests[1]
     assert reports[0].count("<img") == reports[1].count("<img")
     assert run(["verify", f"--input={output}", f"--against={images}", "--quiet"]) == 0
@@ -110,12 +117,12 @@ def test_shards_that_are_done_are_kept(images, interrupted, encoded, tmp_path):
     check_like_whole(interrupted, images, tmp_path)
 
 
-def test_with_nothing_left_to_do_a_run_is_only_completed(images, tmp_path, encoded, monkeypatch):
-    from beam_job import completion
-
+def test_the_images_of_a_run_that_ended_before_its_end_are_all_kept(
+    images, tmp_path, encoded, monkeypatch
+):
     output = tmp_path / "out"
     with monkeypatch.context() as patched:
-        patched.setattr(completion, "report_html", fail)
+        patched.setattr(completion, "sizes_report", lambda *_: fail())
         assert compress(*flags_of(images, output)) == 1
     encoded.clear()
     assert compress(*flags_of(images, output), "--resume") == 0
@@ -123,29 +130,31 @@ def test_with_nothing_left_to_do_a_run_is_only_completed(images, tmp_path, encod
     check_like_whole(output, images, tmp_path)
 
 
-def fail(*_: object) -> None:
-    raise RunError("no room left")
+def failing_after(calls: int, plain: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that fails once it was called so often."""
+    done: list[Any] = []
+
+    def call(*arguments: Any) -> Any:
+        if len(done) == calls:
+            fail()
+        done.append(arguments)
+        return plain(*arguments)
+
+    return call
 
 
-@pytest.mark.parametrize("moves", range(4))
-def test_a_run_that_was_killed_while_it_published_is_gone_on_with(
-    moves, images, tmp_path, encoded, monkeypatch
+@pytest.mark.parametrize("published", range(0, 8, 2))
+def test_a_run_that_ended_while_it_published_is_continued(
+    published, images, tmp_path, encoded, monkeypatch, capsys
 ):
-    from transforms import files
-
-    output, plain = tmp_path / "out", files.move
-
-    def move(*arguments: Any) -> None:
-        if len(moved) == moves:
-            raise RunError("killed")
-        moved.append(arguments)
-        plain(*arguments)
-
-    moved: list[Any] = []
+    output = tmp_path / "out"
     with monkeypatch.context() as patched:
-        patched.setattr(files, "move", move)
+        patched.setattr(os, "link", failing_after(published, os.link))
         assert compress(*flags_of(images, output)) == 1
     assert not (output / "manifest.json").exists()
+    assert "no room left; --resume continues with what is done, 5 shards" in capsys.readouterr().err
+    assert compress(*flags_of(images, output)) == 2
+    assert "holds an unfinished run already: --resume continues it" in capsys.readouterr().err
     encoded.clear()
     assert compress(*flags_of(images, output), "--resume") == 0
     assert encoded == []
@@ -166,16 +175,10 @@ def remove_file(output: Path, _: Path) -> None:
 
 
 def spoil_note(output: Path, _: Path) -> None:
-    one_file(output, "notes/*/*.json").write_bytes(b'{"path": 3')
+    one_file(output, "notes/*/*.json").write_bytes(b'{"file": 3')
 
 
-def change_image(_: Path, images: Path) -> None:
-    pixels = np.load(images)
-    pixels[3, 5, 5] ^= 255
-    np.save(images, pixels)
-
-
-@pytest.mark.parametrize("change", [alter_file, remove_file, spoil_note, change_image])
+@pytest.mark.parametrize("change", [alter_file, remove_file, spoil_note])
 def test_a_shard_is_made_again_unless_it_is_what_it_was(
     change: Callable[[Path, Path], None], images, interrupted, encoded, tmp_path
 ):
@@ -219,30 +222,60 @@ def test_other_images_are_another_run(images, interrupted, capsys):
     assert "dataset.images.all (40 there, 41 now)" in capsys.readouterr().err
 
 
-def test_a_run_that_somebody_works_on_is_not_taken_over(images, interrupted, capsys):
-    descriptor = os.open(attempts(interrupted)[0], os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    before = tree(interrupted)
-    try:
-        assert compress(*flags_of(images, interrupted), "--resume") == 2
-        assert "another command is at work on" in capsys.readouterr().err
-        assert tree(interrupted) == before
-        assert compress(*flags_of(images, interrupted), "--overwrite") == 0
-        assert attempts(interrupted), "it is not removed under the other's hands"
-    finally:
-        os.close(descriptor)
+def test_an_input_that_was_written_to_since_is_another_run(images, interrupted, encoded, capsys):
+    pixels = np.load(images)
+    pixels[3, 5, 5] ^= 255
+    np.save(images, pixels)
+    assert compress(*flags_of(images, interrupted), "--resume") == 2
+    assert "is another one, by dataset.sources (" in capsys.readouterr().err
+    assert encoded == []
 
 
-def test_with_nothing_to_go_on_with_a_run_starts(images, tmp_path):
+def test_a_run_may_be_continued_while_its_command_is_at_work(images, tmp_path, encoded):
+    output, ended = tmp_path / "out", []
+    with meanwhile(24, lambda: ended.append(compress(*flags_of(images, output), "--resume"))):
+        assert compress(*flags_of(images, output)) == 0
+    assert ended == [0]
+    assert sorted(encoded) == [0, 8, 16, 24, 24, 32, 32]
+    assert attempts(output) == []
+    check_like_whole(output, images, tmp_path)
+
+
+def test_who_overwrites_a_run_at_work_stays(images, tmp_path, capsys):
+    output, ended, whole = tmp_path / "out", [], []
+
+    def overwrite() -> None:
+        flags = [*flags_of(images, output), "--latent_dtype=float16"]
+        ended.append(compress(*flags, "--overwrite"))
+        whole.append(tree(output))
+
+    with meanwhile(24, overwrite):
+        assert compress(*flags_of(images, output)) == 2
+    assert ended == [0]
+    assert "was overwritten by another command while this one worked" in capsys.readouterr().err
+    assert tree(output) == whole[0]
+    assert run(["verify", f"--input={output}", f"--against={images}", "--quiet"]) == 0
+
+
+def test_a_second_command_is_refused_while_one_is_at_work(images, tmp_path, capsys):
+    output, ended = tmp_path / "out", []
+    with meanwhile(24, lambda: ended.append(compress(*flags_of(images, output)))):
+        assert compress(*flags_of(images, output)) == 0
+    assert ended == [2]
+    assert "holds an unfinished run already" in capsys.readouterr().err
+    check_like_whole(output, images, tmp_path)
+
+
+def test_with_nothing_to_continue_a_run_starts(images, tmp_path):
     assert compress(*flags_of(images, tmp_path / "out"), "--resume") == 0
     check_like_whole(tmp_path / "out", images, tmp_path)
 
 
-def test_a_complete_run_is_not_gone_on_with(images, tmp_path, capsys):
+def test_a_complete_run_is_not_continued(images, tmp_path, capsys):
     assert compress(*flags_of(images, tmp_path / "out")) == 0
     before = tree(tmp_path / "out")
     assert compress(*flags_of(images, tmp_path / "out"), "--resume") == 2
-    assert "holds a run already" in capsys.readouterr().err
+    assert "holds a complete run already" in capsys.readouterr().err
     assert tree(tmp_path / "out") == before
 
 
@@ -266,42 +299,33 @@ def test_rejects_of_shards_that_are_kept_are_told_again(tmp_path, encoded):
         assert (tmp_path / "out" / name).read_text() == (tmp_path / "whole" / name).read_text()
 
 
-def test_an_old_run_is_whole_until_the_new_one_is(images, tmp_path, monkeypatch):
-    output = tmp_path / "out"
+def test_an_old_run_is_whole_until_the_new_one_is(images, tmp_path):
+    output, seen = tmp_path / "out", []
     assert compress(*flags_of(images, output)) == 0
-    seen: list[int] = []
-    plain = publishing._publish  # The moment before files are moved.
-
-    def look(*arguments: Any) -> None:
-        seen.append(run(["verify", f"--input={output}", "--quiet"]))
-        plain(*arguments)
-
-    monkeypatch.setattr(publishing, "_publish", look)
-    assert compress(*flags_of(images, output), "--shard_size=7", "--overwrite") == 0
+    verify = ["verify", f"--input={output}", f"--against={images}", "--quiet"]
+    with meanwhile(35, lambda: seen.append(run(verify))):  # In the last shard.
+        assert compress(*flags_of(images, output), "--shard_size=7", "--overwrite") == 0
     assert seen == [0]
-    assert run(["verify", f"--input={output}", "--quiet"]) == 0
+    assert run(verify) == 0
 
 
-def test_an_interrupted_overwrite_says_how_to_go_on(images, tmp_path, capsys):
+def test_an_interrupted_overwrite_says_how_to_continue(images, tmp_path, capsys):
     output = tmp_path / "out"
     assert compress(*flags_of(images, output), "--latent_dtype=float16") == 0
     with failing_at(24):
         assert compress(*flags_of(images, output), "--overwrite") == 1
-    assert "--overwrite --resume goes on with what is done, 3 shards" in capsys.readouterr().err
+    said = "--overwrite --resume continues with what is done, 3 shards"
+    assert said in capsys.readouterr().err
     assert compress(*flags_of(images, output), "--resume") == 2
-    assert "beside it an unfinished one: --overwrite --resume goes" in capsys.readouterr().err
+    said = "next to it an unfinished one: --overwrite --resume continues that"
+    assert said in capsys.readouterr().err
     assert compress(*flags_of(images, output), "--overwrite", "--resume") == 0
     check_like_whole(output, images, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "where", [(compress_pipeline, "_run_pipeline"), (compress_command, "_show")]
-)
+@pytest.mark.parametrize("where", [(completion, "draw_report"), (report, "terminal_table")])
 def test_an_interrupt_that_comes_too_late_says_so(images, tmp_path, monkeypatch, capsys, where):
-    plain = getattr(*where)
-
-    def interrupted(*arguments: Any) -> None:
-        plain(*arguments)
+    def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(*where, interrupted)
@@ -313,142 +337,88 @@ def test_an_interrupt_that_comes_too_late_says_so(images, tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize("output", ["./out", "a//out", "out/", "../here/out"])
-def test_an_attempt_is_no_other_by_another_spelling(tmp_path, monkeypatch, output):
-    (tmp_path / "here").mkdir()
+def test_an_attempt_is_no_other_by_another_spelling(images, tmp_path, monkeypatch, output):
+    (tmp_path / "here/a").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
-    attempt = publishing.begin(output, "--output")
-    assert publishing.all_attempts(output) == [publishing.Attempt(attempt.folder, output)]
-    assert publishing.other_attempts(attempt) == []
-    files = {"a": write_bytes(publishing.child(attempt.folder, "a"), b"some")}
-    publishing.publish(attempt, files, "seal", b"{}", (), overwrite=False)
-    assert set(tree(Path(output))) == {"a", "seal"}
+    with failing_at(24):
+        assert compress(*flags_of(images, Path(output))) == 1
+    argv = [f"--input={images}", f"--output={output}", f"--shard_size={SHARD}", "--quiet"]
+    assert compress(*argv, "--resume") == 0
+    check_like_whole(Path(output), images, tmp_path)
 
 
-def test_an_interrupt_is_not_told_of_what_was_staged(tmp_path, monkeypatch, capsys):
-    def interrupted(*_: Any) -> None:
+def test_an_interrupt_is_not_told_of_what_was_staged(tmp_path, capsys):
+    def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compress_pipeline, "_run_pipeline", interrupted)
     flags = ["--dataset=sample", f"--data_dir={tmp_path}/data", f"--output={tmp_path}/out"]
-    assert compress(*flags, "--quiet") == 130
+    with meanwhile(0, interrupt):
+        assert compress(*flags, "--quiet") == 130
     assert capsys.readouterr().err.endswith("interrupted; nothing was published\n")
     assert (tmp_path / "data/sample/dataset.json").exists()
+    assert not (tmp_path / "out").exists()
 
 
-def test_an_attempt_that_is_removed_leaves_the_older_run(images, tmp_path, monkeypatch, capsys):
+def test_an_attempt_that_somebody_removes_leaves_the_older_run(images, tmp_path, capsys):
     output = tmp_path / "out"
     assert compress(*flags_of(images, output)) == 0
     before = tree(output)
-
-    def remove_attempt(attempt: publishing.Attempt) -> None:
-        shutil.rmtree(attempt.folder)
-
-    monkeypatch.setattr(publishing, "_check_not_removed", remove_attempt)
-    assert compress(*flags_of(images, output), "--latent_dtype=float16", "--overwrite") == 1
-    assert "is gone: something removed it while the job ran" in capsys.readouterr().err
-    assert tree(output) == before
-
-
-def test_an_attempt_that_is_removed_while_it_is_published_is_made_anew(tmp_path, monkeypatch):
-    def attempt_with_files() -> tuple[publishing.Attempt, dict[str, Any]]:
-        attempt = publishing.begin(str(tmp_path / "out"), "--output")
-        files = {name: write_bytes(f"{attempt.folder}/{name}", b"some") for name in ("a/1", "a/2")}
-        return attempt, files
-
-    plain = publishing.move_all
-
-    def torn(folder: str, moves: list) -> None:
-        plain(folder, moves[:1])
-        shutil.rmtree(folder)
-        plain(folder, moves[1:])
-
-    monkeypatch.setattr(publishing, "move_all", torn)
-    attempt, files = attempt_with_files()
-    with pytest.raises(RunError, match="is gone: something removed it"):
-        publishing.publish(attempt, files, "seal", b"{}", ("a",), overwrite=False)
-    publishing.abandon(attempt)
-    monkeypatch.undo()
-    publishing.check_output(str(tmp_path / "out"), "seal", "run", overwrite=False)
-    attempt, files = attempt_with_files()
-    publishing.publish(attempt, files, "seal", b"{}", ("a",), overwrite=False)
-    assert set(tree(tmp_path / "out")) == {"a/1", "a/2", "seal"}
-    assert attempts(tmp_path / "out") == []
+    with meanwhile(32, lambda: shutil.rmtree(attempts(output)[0])):
+        assert compress(*flags_of(images, output), "--latent_dtype=float16", "--overwrite") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is gone: something removed it while the job ran; run it again" in line
+    left = tree(output)
+    assert left.items() >= before.items()
+    assert run(["verify", f"--input={output}", f"--against={images}", "--quiet"]) == 0
 
 
-def test_what_was_half_published_is_in_nobodys_way(tmp_path):
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images/a").touch()
-    with pytest.raises(InputError, match="files that are no reconstruction"):
-        publishing.check_output(str(tmp_path), "seal", "reconstruction", overwrite=True)
-    (tmp_path / "_incomplete-1").mkdir()
-    (tmp_path / "_incomplete-1/b").touch()
-    publishing.check_output(str(tmp_path), "seal", "reconstruction", overwrite=False)
-    (tmp_path / "seal").touch()
-    with pytest.raises(InputError, match="a complete reconstruction already"):
-        publishing.check_output(str(tmp_path), "seal", "reconstruction", overwrite=False)
+def test_a_file_that_somebody_removes_is_named_and_publishes_nothing(images, tmp_path, capsys):
+    output = tmp_path / "out"
+    with meanwhile(32, lambda: one_file(output, "latents/*/*.parquet").unlink()):
+        assert compress(*flags_of(images, output)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is gone: something removed it while the job ran; run it again" in line
+    assert not (output / "manifest.json").exists()
+    assert compress(*flags_of(images, output), "--resume") == 0
+    check_like_whole(output, images, tmp_path)
 
 
-def attempt_with(output: Path, content: bytes) -> tuple[publishing.Attempt, dict[str, Any]]:
-    attempt = publishing.begin(str(output), "--output")
-    return attempt, {"a/b": write_bytes(f"{attempt.folder}/a/b", content)}
+def test_who_comes_second_stays_out(images, tmp_path, monkeypatch, capsys):
+    """Neither finds the other when it looks; the first one ends while it publishes."""
+    output, looked = tmp_path / "out", []
+    plain = compress_command.check_output
+
+    def look_and_lose(*arguments: Any, **named: Any) -> None:
+        plain(*arguments, **named)
+        if not looked:
+            looked.append(None)
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "link", failing_after(2, os.link))
+                assert compress(*flags_of(images, output)) == 1
+
+    monkeypatch.setattr(compress_command, "check_output", look_and_lose)
+    assert compress(*flags_of(images, output)) == 2
+    said = "is being written by another command, and that one stays: wait for it; if it was killed"
+    assert said in capsys.readouterr().err
+    assert not (output / "manifest.json").exists()
+    assert compress(*flags_of(images, output), "--resume") == 0
+    check_like_whole(output, images, tmp_path)
 
 
-def test_one_of_many_that_publish_at_once_wins(tmp_path):
-    """In threads, each an attempt of its own; the seal names the file that is there."""
-    for number in range(20):
-        output = tmp_path / str(number)
-        ended: list[str] = []
-
-        def work(name: str, output: Path, ended: list[str], start: threading.Barrier) -> None:
-            attempt, facts = attempt_with(output, name.encode())
-            start.wait()
-            try:
-                publishing.publish(attempt, facts, "seal", name.encode(), ("a",), overwrite=False)
-                ended.append(name)
-            except FilledError:
-                publishing.abandon(attempt)
-
-        start = threading.Barrier(3)
-        threads = [
-            threading.Thread(target=work, args=(name, output, ended, start)) for name in "xyz"
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(ended) == 1
-        expected = {"a/b": ended[0].encode(), "seal": ended[0].encode()}
-        assert tree(output) == expected
-
-
-def test_who_was_killed_while_publishing_is_in_nobodys_way(tmp_path, monkeypatch):
-    monkeypatch.setattr(publishing, "_TRIES", 4)
-    dead, _ = attempt_with(tmp_path, b"dead")
-    write_bytes(f"{dead.folder}/{publishing.PUBLISHING}", b"")
-    attempt, facts = attempt_with(tmp_path, b"new")
-    with pytest.raises(RunError, match="another command is publishing"):
-        publishing.publish(attempt, facts, "seal", b"", ("a",), overwrite=False)
-    publishing.release(dead)  # As the kernel does for who is dead.
-    publishing.publish(attempt, facts, "seal", b"", ("a",), overwrite=False)
-    assert tree(tmp_path) == {"a/b": b"new", "seal": b""}
-
-
-def test_staging_goes_on(tmp_path, monkeypatch, capsys):
-    from beam_job import stage
-
+def test_staging_is_continued(tmp_path, monkeypatch, capsys):
     argv = ["stage", "--dataset=sample", f"--data_dir={tmp_path}/d", "--quiet", "--shard_size=300"]
     plain, written = stage.staged_bytes, []
 
     def failing(table: Any, *arguments: Any) -> bytes:
         if len(written) == 3:
-            raise RunError("killed")
+            fail("killed")
         written.append(table.num_rows)
         return plain(table, *arguments)
 
     monkeypatch.setattr(stage, "staged_bytes", failing)
     assert run(argv) == 1
+    assert "--resume continues with what is done, 3 shards" in capsys.readouterr().err
     (attempt,) = attempts(tmp_path / "d/sample")
-    shutil.copytree(attempt, tmp_path / "kept")
     assert run([*argv, "--shard_size=299", "--resume"]) == 2
     assert "--shard_size (300 there, 299 now)" in capsys.readouterr().err
     path = next(iter(sorted(attempt.glob("images/*/*.parquet"))))
@@ -458,88 +428,59 @@ def test_staging_goes_on(tmp_path, monkeypatch, capsys):
     assert run([*argv, "--resume"]) == 0
     assert len(written) == 6 - 3 + 1
     assert run([*argv[:2], f"--data_dir={tmp_path}/e", *argv[3:]]) == 0
-    assert tree(tmp_path / "d") == tree(tmp_path / "e")
+    check_staged_alike(tmp_path / "d/sample", tmp_path / "e/sample")
 
 
-class Killed(BaseException):
-    """What no code of ours answers, as nobody answers kill -9."""
+def check_staged_alike(one: Path, other: Path) -> None:
+    found = [tree(folder) for folder in (one, other)]
+    described = [json.loads(files.pop("dataset.json")) for files in found]
+    for files, description in zip(found, described, strict=True):
+        files.pop("_claim.json")
+        description.pop("run_id")
+    assert found[0] == found[1]
+    assert described[0] == described[1]
 
 
-def killed_at(monkeypatch: pytest.MonkeyPatch, place: Any, name: str, when: Callable) -> Any:
-    """A patch by which a function kills the process when its arguments are such."""
-    plain = getattr(place, name)
-
-    def patched(*arguments: Any) -> Any:
-        if when(*arguments):
-            raise Killed
-        return plain(*arguments)
-
-    monkeypatch.setattr(place, name, patched)
-
-
-def test_half_a_seal_lies_in_the_attempt(tmp_path, monkeypatch):
-    from transforms import files
-
-    attempt, facts = attempt_with(tmp_path, b"new")
-    killed_at(monkeypatch, files, "remove", lambda path: path.endswith(".tmp"))
-    killed_at(monkeypatch, files, "_rename", lambda _, path: path.endswith("/seal"))
-    with pytest.raises(Killed):
-        publishing.publish(attempt, facts, "seal", b"sealed", ("a",), overwrite=False)
-    (left,) = tmp_path.rglob("*.tmp")
-    assert str(left).startswith(f"{attempt.folder}/seal.")
-    assert not (tmp_path / "seal").exists()
-
-
-def test_who_was_killed_while_publishing_can_be_followed(tmp_path, monkeypatch):
-    dead, facts = attempt_with(tmp_path, b"dead")
+def test_staging_that_ended_while_it_published_is_continued(tmp_path, monkeypatch):
+    argv = ["stage", "--dataset=sample", f"--data_dir={tmp_path}/d", "--quiet", "--shard_size=300"]
     with monkeypatch.context() as patched:
-        killed_at(patched, publishing, "move", lambda *_: True)
-        killed_at(patched, publishing, "remove", lambda path: path.endswith("publishing"))
-        with pytest.raises(Killed):
-            publishing.publish(dead, facts, "seal", b"", ("a",), overwrite=False)
-    publishing.release(dead)
-    assert (tmp_path / "a/b").exists()
-    publishing.check_output(str(tmp_path), "seal", "model", overwrite=False)
-    attempt, facts = attempt_with(tmp_path, b"new")
-    publishing.publish(attempt, facts, "seal", b"", ("a",), overwrite=False)
-    assert tree(tmp_path) == {"a/b": b"new", "seal": b""}
-    with pytest.raises(InputError, match="holds a complete model already"):
-        publishing.check_output(str(tmp_path), "seal", "model", overwrite=False)
-
-
-def test_staged_shards_that_are_in_their_place_are_kept(tmp_path, monkeypatch):
-    from beam_job import stage
-    from transforms import files
-
-    argv = ["stage", "--dataset=sample", f"--data_dir={tmp_path}", "--quiet", "--shard_size=300"]
-    moved: list[str] = []
+        patched.setattr(os, "link", failing_after(4, os.link))
+        assert run(argv) == 1
+    assert len(list(tmp_path.glob("d/sample/images/*/*.parquet"))) == 4
     with monkeypatch.context() as patched:
-        killed_at(patched, files, "move", lambda *_: len(moved) == 4 or moved.append("one"))
-        with pytest.raises(Killed):
-            run(argv)
-    assert len(list(tmp_path.glob("sample/images/*/*.parquet"))) == 4
-    monkeypatch.setattr(stage, "staged_bytes", fail)
-    assert run([*argv, "--resume"]) == 0
-    assert len(list(tmp_path.glob("sample/images/*/*.parquet"))) == 6
+        patched.setattr(stage, "staged_bytes", fail)
+        assert run([*argv, "--resume"]) == 0
+    assert run([*argv[:2], f"--data_dir={tmp_path}/e", *argv[3:]]) == 0
+    check_staged_alike(tmp_path / "d/sample", tmp_path / "e/sample")
 
 
-def test_half_a_checkpoint_lies_in_the_attempt(images, tmp_path, monkeypatch):
-    from transforms import files
+def test_staging_another_way_needs_no_flag_after_one_that_ended(tmp_path, monkeypatch):
+    argv = ["stage", "--dataset=sample", f"--data_dir={tmp_path}", "--quiet"]
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "staged_bytes", fail)
+        assert run([*argv, "--shard_size=300"]) == 1
+    assert run([*argv, "--shard_size=200"]) == 0
+    assert attempts(tmp_path / "sample") == []
 
+
+WRITES_A_CHECKPOINT = """
+import os, signal, sys
+from beam_job.__main__ import main
+plain = os.replace
+def replace(source, destination):
+    if str(destination).endswith("checkpoint.npz"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    plain(source, destination)
+os.replace = replace
+main()
+"""
+
+
+@pytest.mark.long
+def test_half_a_checkpoint_is_in_nobodys_way(images, tmp_path):
     flags = [f"--input={images}", f"--output={tmp_path}/model", "--epochs=1", "--quiet"]
-    with monkeypatch.context() as patched:
-        killed_at(patched, files, "remove", lambda path: path.endswith(".tmp"))
-        killed_at(patched, files, "_rename", lambda _, path: path.endswith("/checkpoint.npz"))
-        patched.setattr(publishing, "abandon", lambda _: None)
-        with pytest.raises(Killed):
-            run(["train", *flags])
-    (left,) = (tmp_path / "model").rglob("*.tmp")
-    assert left.parent.name.startswith("_incomplete-")
-    publishing.check_output(f"{tmp_path}/model", "model.json", "model", overwrite=False)
-
-
-def test_an_attempt_that_cannot_be_removed_hides_no_other_error(tmp_path, monkeypatch):
-    attempt, _ = attempt_with(tmp_path, b"")
-    monkeypatch.setattr(publishing, "remove", fail)
-    publishing.abandon(attempt)
-    assert attempts(tmp_path)
+    argv = [sys.executable, "-c", WRITES_A_CHECKPOINT, "train", *flags]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert all(path.name.startswith("_incomplete-") for path in (tmp_path / "model").iterdir())
+    assert run(["train", *flags]) == 0

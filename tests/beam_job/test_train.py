@@ -40,6 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Path:
 def test_a_model_directory_says_what_it_is(model):
     card = json.loads((model / "model.json").read_text())
     assert sorted(tree(model)) == [
+        "_claim.json",
         "decoder.keras",
         "encoder-int8.tflite",
         "encoder.keras",
@@ -117,8 +118,8 @@ def test_compress_takes_the_model(model, tmp_path, data_dir):
     ("epochs", "older", "hint"),
     [
         (0, False, ""),
-        (1, False, "; --resume goes on from its last epoch"),
-        (1, True, "; --overwrite --resume goes on from its last epoch"),
+        (1, False, "; --resume continues from its last epoch"),
+        (1, True, "; --overwrite --resume continues from its last epoch"),
     ],
 )
 def test_an_interrupt_says_how_to_go_on(
@@ -137,7 +138,7 @@ def test_an_interrupt_says_how_to_go_on(
     argv = ["train", "--dataset=sample", data_dir, f"--output={tmp_path}/model", "--quiet"]
     (tmp_path / "model").mkdir()
     if older:
-        (tmp_path / "model/model.json").touch()
+        (tmp_path / "model/model.json").write_text("{}")
         argv.append("--overwrite")
     assert run(argv) == 130
     line = capfd.readouterr().err.splitlines()[-1]
@@ -158,7 +159,7 @@ def test_training_that_was_killed_goes_on_from_its_last_epoch(tmp_path, data_dir
     assert not (tmp_path / "killed/model.json").exists()
     begun = checkpoint.stat().st_mtime_ns
     assert run([*command[3:], "--epochs=5"]) == 2
-    assert "holds an unfinished training: --resume goes on with it" in capfd.readouterr().err
+    assert "holds an unfinished training: --resume continues it" in capfd.readouterr().err
     assert run([*command[3:], "--epochs=5", "--seed=9", "--resume"]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert "of another training, by epochs (4 there, 5 now), seed (0 there, 9 now)" in line
@@ -243,9 +244,13 @@ def with_nothing(folder: Path) -> None:
         (with_nothing, ["--dataset=sample", "--latent_noise=x"], "from 0 to 1"),
         (with_nothing, ["--dataset=sample", "--runner=FlinkRunner"], "no flag --runner"),
         (with_a_model, ["--dataset=sample"], "holds a complete model already"),
-        (with_others_files, ["--dataset=sample", "--overwrite"], "no model"),
+        (with_others_files, ["--dataset=sample", "--overwrite"], "are not a model"),
         (with_another_checkpoint, ["--dataset=sample"], "holds an unfinished training"),
-        (with_another_checkpoint, ["--dataset=sample", "--resume"], "is no checkpoint"),
+        (
+            with_another_checkpoint,
+            ["--dataset=sample", "--resume"],
+            "is not a checkpoint that can be read",
+        ),
     ],
 )
 def test_wrong_input(prepare, flags, said, tmp_path, monkeypatch, capfd, data_dir):

@@ -1,9 +1,11 @@
 """What `verify` says of runs that are whole and of altered ones; on Beam's local runner."""
 
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,12 @@ import pytest
 
 from beam_job.__main__ import run
 from beam_job.options import WITH_REJECTS
+from beam_job.outputs.file_list import MAX_LISTED, file_list, listed_files
+from beam_job.run_directory import complete_run
 from tests.conftest import compress
+from tests.error_inputs import parquet
+from transforms.inputs.dataset import shard_keys
+from transforms.shard_files import ShardFile
 
 FILE = "latents/split=all/part-00000-of-00003.parquet"
 Spoil = Callable[[Path], None]
@@ -57,10 +64,12 @@ def test_a_run_is_whole_however_its_latents_are_stored(whole, stored, tmp_path, 
     again = [f"--against={whole}/images.npy", "--max_images=40", "--json"]
     assert verify(tmp_path / "run", *again) == 0
     found = json.loads(capsys.readouterr().out)
-    paths = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert found["bytes"] == sum(path.stat().st_size for path in paths if path.stem != "manifest")
-    assert (found["whole"], found["files"], found["compared"]) == (True, len(paths) - 1, 40)
-    assert (found["images"], found["problems"]) == ({"all": 40}, [])
+    not_listed = {"manifest.json", "report.html", "_claim.json"}
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    paths = [path for path in files if path.name not in not_listed]
+    assert found["bytes"] == sum(path.stat().st_size for path in paths)
+    assert (found["whole"], found["files"], found["compared"]) == (True, len(paths), 40)
+    assert (found["images"], found["problems"], found["notes"]) == ({"all": 40}, [], [])
 
 
 def test_a_run_with_rejects_is_whole(tmp_path, capsys):
@@ -155,7 +164,7 @@ def image_ids(values: list[int]) -> Callable[[pa.Table], pa.Table]:
         (lambda run: (run / FILE).unlink(), f"{FILE} is gone"),
         (flip_a_bit, f"{FILE} has another SHA-256"),
         (lambda run: (run / FILE).write_bytes(b""), f"{FILE} has 0 bytes, and the manifest says"),
-        (lambda run: (run / "report.html").unlink(), "report.html is gone"),
+        (lambda run: (run / "sample.parquet").unlink(), "sample.parquet is gone"),
         (
             lambda run: shutil.copy(run / FILE, run / "latents/split=all/more.parquet"),
             "latents/split=all/more.parquet is not in the manifest",
@@ -202,6 +211,10 @@ def image_ids(values: list[int]) -> Callable[[pa.Table], pa.Table]:
                 )
             ),
             "(ValueError: files[5].path is '../../etc/passwd')",
+        ),
+        (
+            change_manifest(lambda manifest: manifest["files"].pop(0)),
+            "latents/split=all/part-00000-of-00003.parquet",
         ),
         (
             change_manifest(lambda manifest: manifest.pop("characters")),
@@ -284,6 +297,114 @@ def test_what_follows_from_an_altered_file_is_not_told(spoilt: Path, spoil: Spoi
     assert verify(spoilt, "--json") == 1
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
     assert problem["path"] == FILE
+
+
+def test_what_is_no_part_of_a_run_is_noted(spoilt: Path, capsys):
+    strays = [".DS_Store", "latents/split=all/.DS_Store", "_incomplete-0123/job.json"]
+    for name in strays:
+        (spoilt / name).parent.mkdir(exist_ok=True)
+        (spoilt / name).write_text("{}")
+    assert verify(spoilt) == 0
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "note: latents/split=all/.DS_Store is not part of the run",
+        "note: .DS_Store is not part of the run",
+        "note: _incomplete-0123 is not part of the run",
+    ]
+    assert "is whole" in printed.out
+    assert verify(spoilt, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def with_a_file_list(folder: Path, files: list[ShardFile] | bytes) -> None:
+    """Puts the list of files in a document of its own, as in runs of many files."""
+    content = files if isinstance(files, bytes) else file_list(files)
+    (folder / "files.parquet").write_bytes(content)
+    facts = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+    def change(manifest: dict[str, Any]) -> None:
+        documents = [file for file in manifest["files"] if "split" not in file]
+        manifest["files"] = [*documents, {"path": "files.parquet", **facts}]
+
+    change_manifest(change)(folder)
+
+
+def files_of(folder: Path) -> list[ShardFile]:
+    return [file for _, file in complete_run(str(folder)).shard_files()]
+
+
+def test_a_run_whose_files_are_in_a_list_is_whole(spoilt: Path, whole: Path, capsys):
+    files = files_of(spoilt)
+    with_a_file_list(spoilt, files)
+    assert files_of(spoilt) == files
+    assert verify(spoilt, f"--against={whole}/images.npy", "--max_images=40") == 0
+    assert "is whole: 6 files" in capsys.readouterr().out
+    shutil.copy(spoilt / FILE, spoilt / "latents/split=all/more.parquet")
+    (spoilt / FILE).unlink()
+    assert verify(spoilt) == 1
+    said = capsys.readouterr().out
+    assert "more.parquet is not in the manifest" in said
+    assert f"{FILE} is gone" in said
+
+
+def long_text(files: list[ShardFile]) -> bytes:
+    """A list in which one text of a megabyte is stored once for ten thousand rows."""
+    table = pq.read_table(io.BytesIO(file_list(files[:1] * 10_000)))
+    rows = pa.array(np.zeros(10_000, np.int32))
+    long = pa.DictionaryArray.from_arrays(rows, ["a" * (1 << 20)])
+    sink = io.BytesIO()
+    pq.write_table(table.set_column(4, "sha256", long), sink, store_schema=False)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda files: files[:2], "files.parquet does not list a file for each shard, in order"),
+        (lambda files: files[::-1], "files.parquet does not list a file for each shard, in order"),
+        (lambda files: [*files, files[0]], "does not list a file for each shard"),
+        (
+            lambda files: [files[0]._replace(path="../x"), *files[1:]],
+            "does not list a file for each shard",
+        ),
+        (lambda files: [files[0]._replace(rows=-1), *files[1:]], "has a number of rows that is"),
+        (
+            lambda files: [files[0]._replace(last_image_id=2**62 + 1), *files[1:]],
+            "has a number of last_image_id that is too small, or too large",
+        ),
+        (lambda files: [files[0]._replace(rows=None), *files[1:]], "has no rows in some rows"),
+        (lambda _: b"PAR1", "files.parquet is not a list of files"),
+        (lambda _: parquet(path=["x"]), "the columns of files.parquet are ['path']"),
+        (long_text, "files.parquet has a sha256 of 1,048,576 bytes"),
+    ],
+)
+def test_a_list_of_files_that_lies_is_refused(spoilt: Path, change, said: str, capsys):
+    with_a_file_list(spoilt, change(files_of(spoilt)))
+    assert verify(spoilt) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_a_list_of_files_that_is_another_is_refused(spoilt: Path, capsys):
+    with_a_file_list(spoilt, files_of(spoilt))
+    (spoilt / "files.parquet").write_bytes(file_list(files_of(spoilt)[:1]))
+    assert verify(spoilt) == 2
+    assert "files.parquet is not the file that it names" in capsys.readouterr().err
+    (spoilt / "files.parquet").unlink()
+    assert verify(spoilt) == 2
+    assert "files.parquet" in capsys.readouterr().err
+
+
+def test_a_long_list_of_files_is_read_as_it_was_written():
+    count = 2 * MAX_LISTED + 1
+    files = [
+        ShardFile(f"latents/{key.name}.0123456789ab.parquet", "all", 0, key.number, "a", None, None)
+        for _, key in shard_keys("all", count, 1)
+    ]
+    found = list(listed_files(file_list(files)))
+    assert found == [file._replace(path=file.final_path) for file in files]
+    by_path = sorted(files, key=attrgetter("path"))
+    assert sorted(by_path, key=attrgetter("order")) == files
 
 
 def count_parquet_bytes(folder: Path) -> None:

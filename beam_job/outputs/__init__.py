@@ -1,0 +1,1 @@
+"""How what comes out becomes complete: an attempt is written, then sealed."""

@@ -1,0 +1,241 @@
+"""An attempt: one try at an output, in a folder `_incomplete-ID` of it that nobody else writes to.
+
+Every command on every machine may do the same thing again, at once or late: see seal.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transforms.errors import InputError, RunError
+from transforms.json_documents import read_json
+from transforms.storage.errors import STORAGE_ERRORS
+from transforms.storage.files import (
+    Versioned,
+    child,
+    exists,
+    is_local,
+    list_names,
+    read_versioned,
+    remove,
+    write_bytes,
+)
+
+ATTEMPT_PREFIX = "_incomplete-"
+JOB = "job.json"
+"""What an attempt is a try at; it is there as long as the attempt may become the output."""
+CLAIM = "_claim.json"
+"""In an output: which attempt may become it. See seal."""
+STRAY_NAMES = (".DS_Store", ".gitkeep", "Thumbs.db", "desktop.ini", "lost+found")
+"""What systems leave in folders, and no run is made of."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of output.
+
+    noun: what a person calls it. seal: the file that makes it complete. owned: its folders.
+    documents: its files that another run of its kind may not have. run_id: the name, in the seal,
+    of the attempt's id. resumable: whether an unfinished one can be continued. format: what the
+    seal says of itself, where others call a file of theirs by that name too.
+    """
+
+    noun: str
+    seal: str
+    owned: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
+    run_id: str = "run_id"
+    resumable: bool = False
+    format: str | None = None
+
+
+class Attempt(NamedTuple):
+    """One try at an output.
+
+    replaces: the ids of other attempts that it puts an end to. made: local folders that were not
+    there before it. continued: whether another command began it, whose job may still be at work.
+    """
+
+    output: str
+    run_id: str
+    replaces: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
+    continued: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Where it writes."""
+        return folder_of(self.output, self.run_id)
+
+
+def folder_of(output: str, run_id: str) -> str:
+    """The folder of an attempt."""
+    return child(output, f"{ATTEMPT_PREFIX}{run_id}")
+
+
+def begin(output: str, flag: str, *, replace: bool = True) -> Attempt:
+    """Makes the folder of one attempt at writing `output`.
+
+    replace: whether it puts an end to those that are there. Raises InputError, naming the flag,
+    where the output cannot be written.
+    """
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    try:
+        made = _missing_folders(Path(output)) if is_local(output) else ()
+        replaces = tuple(_ids(output)) if replace else ()
+        attempt = Attempt(output, uuid.uuid4().hex[:12], replaces, made)
+        write_bytes(child(attempt.folder, JOB), json.dumps({"created": created}).encode())
+    except (*STORAGE_ERRORS, RunError) as error:
+        cause = error.__cause__ if isinstance(error, RunError) and error.__cause__ else error
+        reason = getattr(cause, "strerror", None) or cause
+        raise InputError(
+            f"{flag}={output} cannot be written ({reason}): give a folder that can"
+        ) from error
+    return attempt
+
+
+def abandon(attempt: Attempt) -> None:
+    """Removes what an attempt wrote, and the folders that were made for it and are empty.
+
+    Where a store or a disk does not let it, that stays, in nobody's way; why the attempt was
+    abandoned is what the user has to hear.
+    """
+    with suppress(*STORAGE_ERRORS, RunError):
+        remove_attempt(attempt)
+        for folder in map(Path, attempt.made):
+            if not folder.is_dir() or any(folder.iterdir()):
+                break
+            folder.rmdir()
+
+
+def remove_attempt(attempt: Attempt) -> None:
+    """Removes the folder of an attempt; its job first, so that nobody continues what is left."""
+    remove(child(attempt.folder, JOB))
+    remove(attempt.folder)
+
+
+def unfinished_attempts(output: str) -> list[Attempt]:
+    """The attempts that may still become the output, at work or not."""
+    there = [Attempt(output, run_id) for run_id in _ids(output)]
+    return [attempt for attempt in there if exists(child(attempt.folder, JOB))]
+
+
+def _ids(output: str) -> list[str]:
+    names = [name for name in list_names(output) if name.startswith(ATTEMPT_PREFIX)]
+    # A link leads to what is none of this output's.
+    kept = [name for name in names if not (is_local(output) and Path(output, name).is_symlink())]
+    return [name.removeprefix(ATTEMPT_PREFIX) for name in kept]
+
+
+def sealed_id(output: str, kind: Kind) -> str | None:
+    """The id of the run that an output holds; None for none."""
+    seen = read_versioned(child(output, kind.seal))
+    return None if seen is None else id_in(seen, kind)
+
+
+def id_in(seal: Versioned, kind: Kind) -> str:
+    """The id in a seal; "" where it has none, or cannot be read."""
+    with suppress(ValueError):
+        sealed = json.loads(seal.content)
+        if isinstance(sealed, dict):
+            return str(sealed.get(kind.run_id, ""))
+    return ""
+
+
+def check_output(output: str, kind: Kind, *, overwrite: bool, resume: bool = False) -> None:
+    """Raises InputError unless an output of this kind may be written there; writes nothing."""
+    _check_is_folder(output)
+    check_no_links(output, kind.owned)
+    names = [name for name in list_names(output) if name not in STRAY_NAMES]
+    sealed = sealed_id(output, kind) if kind.seal in names and _is_of_kind(output, kind) else None
+    if not names or (overwrite and sealed is not None):
+        return
+    attempts = [one for one in unfinished_attempts(output) if one.run_id != sealed]
+    continues = (
+        "--resume continues it, --overwrite starts again"
+        if kind.resumable
+        else "--overwrite starts again"
+    )
+    if sealed is not None and attempts and kind.resumable:
+        raise InputError(
+            f"--output={output} holds a complete {kind.noun} already, and next to it an unfinished "
+            "one: --overwrite --resume continues that, --overwrite starts again"
+        )
+    if sealed is not None:
+        raise InputError(
+            f"--output={output} holds a complete {kind.noun} already: give another folder, or "
+            "--overwrite"
+        )
+    if CLAIM in names or attempts:
+        if not overwrite and not resume and (kind.resumable or CLAIM in names):
+            raise InputError(
+                f"--output={output} holds an unfinished {kind.noun} already: {continues}"
+            )
+    elif any(not name.startswith(ATTEMPT_PREFIX) for name in names):
+        raise InputError(
+            f"--output={output} holds files that are not {a_or_an(kind.noun)}: give another folder"
+        )
+
+
+def _is_of_kind(output: str, kind: Kind) -> bool:
+    """Whether what an output has by the name of a seal is one."""
+    seen = read_versioned(child(output, kind.seal))
+    if seen is None or kind.format is None:
+        return seen is not None
+    with suppress(ValueError):
+        sealed = json.loads(seen.content)
+        return isinstance(sealed, dict) and sealed.get("format") == kind.format
+    return False
+
+
+def a_or_an(noun: str) -> str:
+    """A noun with its article."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _check_is_folder(output: str) -> None:
+    if not is_local(output):
+        return
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output={output} is a file: give a folder")
+    nearest = next((parent for parent in folder.parents if parent.exists()), None)
+    if nearest is not None and not nearest.is_dir():
+        raise InputError(f"--output={output} is below {nearest}, a file: give a folder")
+
+
+def check_no_links(output: str, owned: Sequence[str]) -> None:
+    """Raises InputError where a folder that a run owns in its output is a link, or holds one.
+
+    Files would be written, and those of an earlier run removed, where it leads to.
+    """
+    if not is_local(output):
+        return
+    for name in owned:
+        top = Path(child(output, name))
+        below = (Path(at, part) for at, parts, _ in os.walk(top) for part in parts)
+        link = next((path for path in (top, *below) if path.is_symlink()), None)
+        if link is not None:
+            raise InputError(
+                f"{link} is a link, and what is written stays in --output={output}: remove it"
+            )
+
+
+def read_job(attempt: Attempt) -> Mapping[str, Any] | None:
+    """What an attempt is a try at; None where that cannot be read."""
+    try:
+        job = read_json(child(attempt.folder, JOB))
+    except (ValueError, OSError):
+        return None
+    return job if isinstance(job, dict) and "created" in job else None
+
+
+def _missing_folders(output: Path) -> tuple[str, ...]:
+    """The folder and those above it that are not there yet, the deepest first."""
+    return tuple(str(path) for path in (output, *output.parents) if not path.exists())

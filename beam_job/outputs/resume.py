@@ -1,0 +1,175 @@
+"""Continuing an unfinished output: what it is a try at, and how far it came.
+
+An attempt says in `job.json` what decides the content of its files, and notes each shard as its
+file is there. A later command for the same job takes the attempt, and the graph finds what is done.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from beam_job.outputs.attempt import (
+    ATTEMPT_PREFIX,
+    JOB,
+    Attempt,
+    Kind,
+    abandon,
+    check_no_links,
+    read_job,
+    sealed_id,
+    unfinished_attempts,
+)
+from beam_job.outputs.seal import read_claim
+from beam_job.run_directory import versions
+from transforms.errors import (
+    FilledError,
+    InputError,
+    JobError,
+    JobLostError,
+    RunError,
+    StoreFailedError,
+)
+from transforms.json_documents import MAX_JSON_BYTES
+from transforms.shard_files import NOTES_FOLDER, FinishedShard
+from transforms.storage.errors import STORAGE_ERRORS
+from transforms.storage.files import child, list_folder, read_bytes, remove, write_bytes
+
+STAGED_FOLDER = "staged"
+"""Of an attempt: what of its input cannot be read from the middle, as Parquet."""
+_CHARACTERS = "characters"
+"""One thing, however many there are."""
+_SHOWN_CHARACTERS = 60
+_SHOWN_DIFFERENCES = 10
+
+
+def job_of(deciding: Mapping[str, Any]) -> dict[str, Any]:
+    """A job as JSON values: what decides the content of its files, and when it began."""
+    job = {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **deciding,
+        "versions": versions(),
+    }
+    as_json: dict[str, Any] = json.loads(json.dumps(job))
+    return as_json
+
+
+def continued(attempt: Attempt, job: Mapping[str, Any], *, strictly: bool) -> Attempt:
+    """The unfinished attempt at the same job, instead of this one; this one where there is none.
+
+    strictly: raises InputError where there are only attempts at other jobs.
+    """
+    claim = read_claim(attempt.output)
+    there = unfinished_attempts(attempt.output)
+    others = [other for other in there if other.run_id not in (attempt.run_id, *claim.lost)]
+    known = [(other, found) for other in others if (found := _described(other)) is not None]
+    same = [other for other, found in known if not list(differences(found, job))]
+    if not same and known and strictly:
+        other, found = known[0]
+        raise InputError(
+            f"--resume: the unfinished run {other.folder} is another one, by "
+            f"{in_words(differences(found, job))}: give the same flags to continue it, or "
+            "--overwrite without --resume to start again"
+        )
+    if not same:
+        return attempt
+    best = max(same, key=lambda other: (other.run_id == claim.attempt, finished_shards(other)))
+    abandon(attempt)
+    replaces = tuple(name for name in attempt.replaces if name != best.run_id)
+    return best._replace(replaces=(*replaces, attempt.run_id), continued=True)
+
+
+def _described(attempt: Attempt) -> Mapping[str, Any] | None:
+    """The job of an attempt; None for one that ended before it knew, or leads elsewhere."""
+    try:
+        check_no_links(attempt.output, [f"{ATTEMPT_PREFIX}{attempt.run_id}"])
+    except InputError:
+        return None
+    job = read_job(attempt)
+    return job if job is not None and "versions" in job else None
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
+    """What differs between two jobs, by name, with both values: what they are made of first."""
+    before, now = dict(_leaves(there)), dict(_leaves(here))
+    for name in dict.fromkeys([*now, *before]):
+        if name == "created":
+            continue
+        if before.get(name) != now.get(name):
+            was, is_now = _short(before.get(name)), _short(now.get(name))
+            shown = name.replace("flags.", "--", 1) if name.startswith("flags.") else name
+            yield f"{shown[:_SHOWN_CHARACTERS]} ({was} there, {is_now} now)"
+
+
+def in_words(differing: Iterable[str]) -> str:
+    """Differences in a line; the first ones where there are many."""
+    all_of_them = list(differing)
+    more = len(all_of_them) - _SHOWN_DIFFERENCES
+    shown = all_of_them[:_SHOWN_DIFFERENCES] + ([f"{more} more"] if more > 0 else [])
+    return ", ".join(shown)
+
+
+def _leaves(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, below in value.items():
+        if isinstance(below, dict) and name != _CHARACTERS:
+            yield from _leaves(below, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", below
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+def describe(attempt: Attempt, job: Mapping[str, Any]) -> str:
+    """When a job began; writes down what it is, unless an earlier command for it has."""
+    there = _described(attempt)
+    if there is None:
+        write_bytes(child(attempt.folder, JOB), json.dumps(job, indent=1).encode())
+    return str((there or job)["created"])
+
+
+def read_note(path: str) -> FinishedShard | None:
+    """The shard that is noted there; None for none, or for what cannot be read: it is made again.
+
+    One request where there is none.
+    """
+    try:
+        return FinishedShard.from_json(read_bytes(path, MAX_JSON_BYTES))
+    except (ValueError, TypeError, OSError):
+        return None
+
+
+def finished_shards(attempt: Attempt) -> int:
+    """How many shards an attempt has finished."""
+    return len(list_folder(child(attempt.folder, NOTES_FOLDER)))
+
+
+def leave(attempt: Attempt, kind: Kind, error: BaseException) -> BaseException | None:
+    """Leaves what an attempt has finished for --resume; the error, with how far it came.
+
+    None where the output is complete all the same. An attempt that has finished nothing, or that
+    came too late, is abandoned, unless another command's job may be at work in it. One whose store
+    fails is left as it is, and the store not asked for more; one whose job is lost is the job's.
+    """
+    if isinstance(error, JobLostError):
+        return error
+    flags, how_far = "--resume", ""
+    if not isinstance(error, StoreFailedError):
+        try:
+            sealed, done = sealed_id(attempt.output, kind), finished_shards(attempt)
+            is_sealed = sealed == attempt.run_id
+            if is_sealed or isinstance(error, FilledError) or not done:
+                if is_sealed or not attempt.continued:
+                    abandon(attempt)
+                return None if is_sealed and isinstance(error, Exception) else error
+            flags = "--resume" if sealed is None else "--overwrite --resume"
+            remove(child(attempt.folder, STAGED_FOLDER))
+            how_far = f", {done} shard{'s' * (done > 1)}"
+        except (*STORAGE_ERRORS, RunError):
+            pass  # Why the command failed is what the user has to hear.
+    hint = f"{flags} continues with what is done{how_far}"
+    if isinstance(error, KeyboardInterrupt):
+        return KeyboardInterrupt(*error.args, hint)
+    return type(error)(f"{error}; {hint}") if isinstance(error, JobError) else error

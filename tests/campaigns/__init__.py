@@ -1,0 +1,1 @@
+"""Programs that look for faults at random, from a seed."""
