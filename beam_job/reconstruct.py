@@ -8,26 +8,34 @@ reconstruct_pipeline.
 
 from collections.abc import Sequence
 
-from beam_job import publishing
-from beam_job.inputs import check_file_system
-from beam_job.options import ReconstructOptions, set_up_file_systems
+from beam_job.options import ReconstructOptions, set_up_stores
+from beam_job.outputs.attempt import Kind, check_output
 from beam_job.remote import check_runner
 from beam_job.run_directory import CompleteRun, complete_run
 from beam_job.run_model import model_of_run
 from beam_job.stage import known_dataset
+from beam_job.stores import check_file_system
 from transforms.errors import InputError
 from transforms.quiet import no_collection
 
 SEAL = "reconstruction.json"
+RECONSTRUCTION = Kind(
+    "reconstruction",
+    SEAL,
+    owned=("images", "sheets"),
+    documents=("quality.json", "report.html"),
+    run_id="reconstruction_id",
+)
+"""What `reconstruct` writes."""
 
 
 def run(options: ReconstructOptions, beam_flags: Sequence[str]) -> int:
     """Decodes what the options name, and shows what came of it."""
-    set_up_file_systems(beam_flags)
+    set_up_stores(beam_flags)
     runner = check_runner(beam_flags, _paths(options), waits=not options.no_wait)
     for flag, path in {**_paths(options), "model": options.model}.items():
         check_file_system(flag, path)
-    publishing.check_output(options.output, SEAL, "reconstruction", overwrite=options.overwrite)
+    check_output(options.output, RECONSTRUCTION, overwrite=options.overwrite)
     compressed = complete_run(options.input)
     _check_decodable(compressed)
     model = model_of_run(compressed, options.model, decodes=True)

@@ -1,26 +1,33 @@
 """The graph of `reconstruct`, and running it."""
 
-import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_job import publishing, run_directory
-from beam_job.datasets import Dataset, check_unchanged, counts_in_words, cut_shards
-from beam_job.decoded_sample import one_in
+from beam_job import run_directory
+from beam_job.datasets import counts_in_words
 from beam_job.lines import say, tell
 from beam_job.options import ReconstructOptions, beam_options
+from beam_job.outputs.attempt import Attempt, abandon, begin
+from beam_job.outputs.resume import leave
+from beam_job.outputs.seal import (
+    PUBLISHED,
+    interruptible,
+    is_sealed,
+    read_sealed,
+    seal,
+    write_documents,
+)
 from beam_job.pictures import Compared, Picture, picks, sheet, triptych
 from beam_job.pipelines import is_local, new_pipeline, run_to_end, submit
 from beam_job.progress import Progress, tick
-from beam_job.publishing import Attempt
 from beam_job.quality_report import Group, quality_lines, quality_report
-from beam_job.reconstruct import SEAL
+from beam_job.reconstruct import RECONSTRUCTION, SEAL
 from beam_job.remote import Runner, model_for
 from beam_job.report import columns_of_text, reconstruction_html
 from beam_job.run_directory import CompleteRun
@@ -36,13 +43,14 @@ from transforms.decode import (
     original_pixels,
 )
 from transforms.engines.choice import load_decoder
-from transforms.errors import InputError, RunError, StoreFailedError
-from transforms.files import FileFacts, file_facts, read_bytes, write_bytes
-from transforms.images import Shard, ShardKey
+from transforms.errors import InputError, RunError
+from transforms.images import Shard, ShardKey, one_in
+from transforms.inputs.dataset import Dataset, cut_shards
 from transforms.model_directory import Model
 from transforms.quality import ImageQuality, Quality, image_quality
-from transforms.shard_files import ShardFile
+from transforms.shard_files import FinishedShard, ShardFile
 from transforms.staged import staged_pixels
+from transforms.storage.files import FileFacts, child, open_binary
 
 QUALITY = "quality.json"
 _ID = "reconstruction_id"
@@ -52,23 +60,33 @@ PAGE_IMAGES = 500
 """About how many images the report's pictures and its plot are taken from."""
 
 _FORMAT = "emnist-latents reconstruction"
+_OTHER_IMAGES = (
+    "note: the originals are other images than the run was made of: their checksums differ, though "
+    "counts and image_ids agree"
+)
+_UNKNOWN_IMAGES = (
+    "note: the run has no checksums of its images, so whether the originals are the same images is "
+    "known only as far as counts, image_ids and labels go"
+)
+_NOTES = {True: (), False: (_OTHER_IMAGES,), None: (_UNKNOWN_IMAGES,)}
+"""What is printed by whether the originals are the images that the run was made of."""
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be decoded, for any worker to write down. updated: as the originals have it."""
+    """What is to be decoded, for any worker to write down. originals: their dataset's name."""
 
     attempt: Attempt
     run: CompleteRun
     model: Model
     shards: tuple[LatentShard, ...]
-    originals: dict[str, Any] | None
-    updated: Mapping[str, float]
+    originals: str | None
+    batch_size: int
     overwrite: bool
 
     @property
     def measured(self) -> bool:
-        """Whether the originals are at hand."""
+        """Whether the originals are given."""
         return self.originals is not None
 
     @property
@@ -87,52 +105,53 @@ def run(
     """Decodes a run by its model, and shows what came of it."""
     pipeline_options = beam_options(beam_flags)
     load_decoder(model, options.engine)
-    attempt = publishing.begin(options.output, "--output")
+    attempt = begin(options.output, "--output")
     try:
-        originals, facts = None, None
-        updated: Mapping[str, float] = {}
+        originals, name = None, None
         if options.originals is not None:
             dataset = open_dataset(options.originals)
-            facts, updated = _originals_facts(dataset, compressed), dataset.updated
+            name = dataset.name
+            _check_dataset(dataset, compressed)
             dataset = with_gzips_staged(dataset, attempt.folder)
             originals = _original_shards(dataset, compressed)
         shards = _latent_shards(compressed, originals)
-        plan = _Plan(attempt, compressed, model, tuple(shards), facts, updated, options.overwrite)
+        plan = _Plan(
+            attempt,
+            compressed,
+            model,
+            tuple(shards),
+            name,
+            options.batch_size,
+            options.overwrite,
+        )
         model_path = model_for(runner, model, model.name, attempt.folder)
         if options.no_wait:  # The attempt is the job's now.
             submit(build_pipeline(options, pipeline_options, plan, model_path))
             if not options.quiet:
                 say(f"submitted: {options.output} is complete when its {SEAL} is there")
             return
-        _run_pipeline(options, pipeline_options, plan, model_path)
+        with interruptible(attempt, RECONSTRUCTION):
+            _run_pipeline(options, pipeline_options, plan, model_path)
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            with contextlib.suppress(StoreFailedError):  # What is told then is of the interrupt.
-                publishing.is_published(attempt, SEAL, _ID)  # Which the line that is told knows.
-        publishing.abandon(attempt)
-        raise
-    publishing.abandon(attempt)
+        if (left := leave(attempt, RECONSTRUCTION, error)) is not None:
+            raise left from error
+    abandon(attempt)
     if not options.quiet:
-        _show(options.output, plan)
+        try:
+            _show(options.output, plan)
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(PUBLISHED) from interrupt
 
 
-def _originals_facts(dataset: Dataset, compressed: CompleteRun) -> dict[str, Any]:
-    """What the originals are, and whether the run was made of these very files.
-
-    Raises InputError where both are datasets by name, and not the same.
-    """
+def _check_dataset(dataset: Dataset, compressed: CompleteRun) -> None:
+    """Raises InputError where the originals and those of the run are two datasets by name."""
     made_of = compressed.manifest["dataset"]
-    if dataset.fingerprint is not None:
-        same = dataset.fingerprint == made_of["fingerprint"]
-        if not same and compressed.manifest["flags"]["dataset"] is not None:
-            raise InputError(
-                f"--originals={dataset.name} is another dataset than {made_of['name']}, which the "
-                f"run in {compressed.folder} was made of (their fingerprints differ): give that one"
-            )
-    else:
-        known = {source["sha256"] for source in made_of["sources"]}
-        same = {file_facts(source.path).sha256 for source in dataset.sources} <= known
-    return {"name": dataset.name, "same_files": same}
+    is_named = compressed.manifest["flags"]["dataset"] is not None
+    if is_named and dataset.fingerprint not in (None, made_of["fingerprint"]):
+        raise InputError(
+            f"--originals={dataset.name} is another dataset than {made_of['name']}, which the "
+            f"run in {compressed.folder} was made of (their fingerprints differ): give that one"
+        )
 
 
 def _original_shards(dataset: Dataset, compressed: CompleteRun) -> dict[ShardKey, Shard]:
@@ -153,7 +172,7 @@ def _latent_shards(
     return [
         LatentShard(
             key._replace(rows=file.rows),
-            publishing.child(compressed.folder, file.path),
+            child(compressed.folder, file.path),
             file.sha256,
             compressed.manifest["model"],
             None if originals is None else originals[key],
@@ -197,9 +216,12 @@ def build_pipeline(
     )
     if progress_path is not None:
         _ = decoded | "ShowProgress" >> beam.Map(_note_progress, progress_path)
-    files = decoded | "WriteImages" >> WriteImages(
-        plan.attempt.folder, plan.run.characters, options.batch_size
+    finished = (
+        decoded
+        | "ImagesAlone" >> beam.Map(_without_originals)
+        | "WriteImages" >> WriteImages(plan.attempt.folder, plan.run.characters, options.batch_size)
     )
+    files = finished | "Files" >> beam.Map(_file)
     quality = (
         decoded | "Compare" >> beam.FlatMap(_compared) | "Quality" >> beam.CombinePerKey(Quality())
     )
@@ -211,6 +233,7 @@ def build_pipeline(
             _CompleteReconstruction(),
             beam.pvalue.AsList(files),
             beam.pvalue.AsDict(quality),
+            beam.pvalue.AsDict(decoded | "Digests" >> beam.FlatMap(_digest)),
             beam.pvalue.AsList(decoded | "SampleImages" >> beam.FlatMap(_sampled, plan.every)),
         )
     )
@@ -219,6 +242,20 @@ def build_pipeline(
 
 def _decoder_handler(options: ReconstructOptions, model: Model, path: str | None) -> DecoderHandler:
     return DecoderHandler(path, options.engine, model.decoder_sha256)
+
+
+def _file(finished: FinishedShard) -> ShardFile:
+    return finished.file
+
+
+def _without_originals(batch: DecodedBatch) -> DecodedBatch:
+    return replace(batch, originals=None)
+
+
+def _digest(batch: DecodedBatch) -> Iterator[tuple[str, str]]:
+    """The name of a shard with the SHA-256 of all its originals, once all have been read."""
+    if batch.originals_sha256:
+        yield batch.shard.name, batch.originals_sha256
 
 
 def _note_progress(batch: DecodedBatch, path: str) -> None:
@@ -248,21 +285,23 @@ class _CompleteReconstruction(beam.DoFn):
         plan: _Plan,
         files: list[ShardFile],
         quality: dict[tuple[str, int], ImageQuality],
+        digests: dict[str, str],
         sample: list[DecodedBatch],
     ) -> None:
-        _complete(plan, files, {Group(*key): part for key, part in quality.items()}, sample)
+        groups = {Group(*key): part for key, part in quality.items()}
+        _complete(plan, files, groups, digests, sample)
 
 
 def _complete(
     plan: _Plan,
     files: Sequence[ShardFile],
     quality: Mapping[Group, ImageQuality],
+    digests: Mapping[str, str],
     sample: Sequence[DecodedBatch],
 ) -> None:
-    if publishing.is_published(plan.attempt, SEAL, _ID):
+    if is_sealed(plan.attempt, RECONSTRUCTION):
         return
     _check_files(plan, files, quality)
-    check_unchanged(plan.updated)
     shown = sorted(sample, key=lambda batch: (batch.shard, batch.image_ids[:1].tolist()))
     documents = _sheets(shown)
     report = quality_report(quality, plan.run.characters) if plan.measured else None
@@ -270,24 +309,41 @@ def _complete(
         described = {
             "run": plan.run.folder,
             "model": plan.model.name,
-            "originals": plan.originals,
+            "originals": {
+                "name": plan.originals,
+                "same_files": _same_images(plan.run, digests),
+            },
             **report,
         }
         documents[QUALITY] = _json(described)
-    facts = {file.path: FileFacts(file.bytes, file.sha256) for file in files}
-    seal = _seal(plan, files)
+    facts = {file.final_path: FileFacts(file.bytes, file.sha256) for file in files}
+    sources = {file.final_path: file.path for file in files}
+    sealed = _seal(plan, files)
     page = shown_of(_as_compared(shown), plan.run.characters, plan.run.bytes_per_image)
     if page is not None:
-        page = page._replace(pictures=_pictures(plan, quality))
-    documents[REPORT] = reconstruction_html(seal, report, page).encode()
-    for name, content in documents.items():
-        facts[name] = write_bytes(publishing.child(plan.attempt.folder, name), content)
-    seal["files"] = {name: fact._asdict() for name, fact in sorted(facts.items())}
-    owned = ("images", "sheets")
-    publishing.publish(plan.attempt, facts, SEAL, _json(seal), owned, overwrite=plan.overwrite)
+        page = page._replace(pictures=_pictures(plan, quality, files))
+    documents[REPORT] = reconstruction_html(sealed, report, page).encode()
+    placed, document_facts = write_documents(plan.attempt, documents)
+    facts |= document_facts
+    sources |= placed
+    sealed["files"] = {name: fact._asdict() for name, fact in sorted(facts.items())}
+    seal(plan.attempt, RECONSTRUCTION, sources, _json(sealed), replace=plan.overwrite)
 
 
-def _pictures(plan: _Plan, quality: Mapping[Group, ImageQuality]) -> dict[str, list[Picture]]:
+def _same_images(compressed: CompleteRun, digests: Mapping[str, str]) -> bool | None:
+    """Whether the originals are what the run was made of; None where the run does not say.
+
+    digests: of the originals, by the names of their shards.
+    """
+    filled = [(key.name, file) for key, file in compressed.shard_files() if file.rows]
+    if not all(file.images_sha256 for _, file in filled):
+        return None
+    return all(digests.get(name) == file.images_sha256 for name, file in filled)
+
+
+def _pictures(
+    plan: _Plan, quality: Mapping[Group, ImageQuality], written: Sequence[ShardFile]
+) -> dict[str, list[Picture]]:
     """The best, the median, the worst and one of each class of all images, not of a sample."""
     splits = np.concatenate([np.full(len(part), group.split) for group, part in quality.items()])
     labels = np.concatenate([np.full(len(part), group.label) for group, part in quality.items()])
@@ -304,7 +360,7 @@ def _pictures(plan: _Plan, quality: Mapping[Group, ImageQuality]) -> dict[str, l
         for group in chosen.values()
         for pick in group
     }
-    found = _pixels(plan, wanted)
+    found = _pixels(plan, wanted, written)
     return {
         heading: [
             triptych(*found[str(splits[row]), int(everything.image_ids[row])], caption)
@@ -315,11 +371,12 @@ def _pictures(plan: _Plan, quality: Mapping[Group, ImageQuality]) -> dict[str, l
 
 
 def _pixels(
-    plan: _Plan, wanted: Set[tuple[str, int]]
+    plan: _Plan, wanted: Set[tuple[str, int]], written: Sequence[ShardFile]
 ) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
     """(original, decoded), uint8 (784,) each, of images by split and image_id."""
     found = {}
     files = {key._replace(rows=file.rows): file for key, file in plan.run.shard_files()}
+    paths = {file.final_path: file.path for file in written}
     for shard in plan.shards:
         first, last = files[shard.key].first_image_id or 0, files[shard.key].last_image_id or 0
         image_ids = np.array(
@@ -327,9 +384,10 @@ def _pixels(
             np.int64,
         )
         if len(image_ids) and shard.originals is not None:
-            originals = original_pixels(shard.originals, image_ids)
-            path = publishing.child(plan.attempt.folder, f"images/{shard.key.name}.parquet")
-            decoded = staged_pixels(read_bytes(path), image_ids)
+            originals = original_pixels(shard.originals, image_ids, plan.batch_size)
+            path = paths[f"images/{shard.key.name}.parquet"]
+            with open_binary(child(plan.attempt.folder, path)) as file:
+                decoded = staged_pixels(file, image_ids)
             for place, image_id in enumerate(image_ids.tolist()):
                 found[shard.key.split, image_id] = (originals[place], decoded[place])
     return found
@@ -347,7 +405,7 @@ def _check_files(
     written = sum(file.rows for file in files)
     measured = sum(len(part) for part in quality.values())
     is_whole = (
-        len(files) == len(expected) and {(file.path, file.rows) for file in files} == expected
+        len(files) == len(expected) and {(file.final_path, file.rows) for file in files} == expected
     )
     if not is_whole or (plan.measured and measured != plan.run.images):
         raise RunError(
@@ -410,16 +468,14 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 def _show(output: str, plan: _Plan) -> None:
-    seal, *reports = publishing.read_published(output, SEAL, *([QUALITY] if plan.measured else []))
+    names = [QUALITY] if plan.measured else []
+    sealed, *reports = read_sealed(output, RECONSTRUCTION, *names)
     for report in reports:
         say(*columns_of_text(quality_lines(report)), "")
-    for path in dict.fromkeys(_folder(path) for path in (*seal["files"], SEAL)):
-        say(publishing.child(output, path))
-    if plan.originals is not None and not plan.originals["same_files"]:
-        tell(
-            "note: the originals are other files than the run was made of; that they are the same "
-            "images is known only as far as counts, image_ids and labels go"
-        )
+    for path in dict.fromkeys(_folder(path) for path in (*sealed["files"], SEAL)):
+        say(child(output, path))
+    for report in reports:
+        tell(*_NOTES[report["originals"]["same_files"]])
 
 
 def _folder(path: str) -> str:

@@ -6,15 +6,13 @@ Every file is compared with the manifest, and every row with what the manifest p
 the images at hand some of them, or all, are encoded again and compared with their latents.
 """
 
-import io
 import json
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,41 +20,41 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from beam_job import publishing
-from beam_job.datasets import Source, counts_in_words, cut_shards
-from beam_job.decoded_sample import one_in
-from beam_job.inputs import check_file_system
-from beam_job.lines import say
+from beam_job.datasets import counts_in_words
+from beam_job.lines import say, tell
 from beam_job.model_facts import STORED_DTYPES, latents_metadata
 from beam_job.options import DONE, FAILED, ImageOptions, VerifyOptions
+from beam_job.outputs.attempt import ATTEMPT_PREFIX, STRAY_NAMES
 from beam_job.progress import Progress, tick
 from beam_job.report import sizes_report
 from beam_job.run_directory import (
     CLIPPED,
     MANIFEST,
     REJECTS,
-    REPORT,
     SIZES,
     CompleteRun,
     complete_run,
 )
 from beam_job.run_model import model_of_run
 from beam_job.stage import known_dataset, open_dataset, with_gzips_staged
-from transforms.decode import LatentColumns, latent_columns
+from beam_job.stores import check_file_system
+from transforms.decode import InStep, LatentColumns, latent_batches
 from transforms.encode import latents_of
 from transforms.engines.choice import choose_engine, load_encoder
 from transforms.engines.network import Network
 from transforms.errors import InputError
-from transforms.files import PARTS_AT_ONCE, exists, file_bytes, list_files, read_bytes
 from transforms.images import (
     IMAGE_ID_COLUMN,
     LABEL_COLUMN,
+    MAX_LABEL,
     NO_LABEL,
     PIXELS,
     ImageBatch,
     Shard,
-    read_shard,
+    one_in,
 )
+from transforms.inputs.dataset import Source, cut_shards
+from transforms.inputs.read import read_shard
 from transforms.json_documents import check_shape, is_count, parse_json
 from transforms.latents import (
     CHARACTER_COLUMN,
@@ -70,11 +68,16 @@ from transforms.latents import (
 from transforms.quantize import Quantization, stored_values
 from transforms.shard_files import ShardFile
 from transforms.sizes import Sizes
+from transforms.storage.files import child, list_folder, list_names, read_bytes
 
 _TOLERANCE = 1e-4
 """How far apart the float32 latents of two engines may be, as a share of the largest (or of 1)."""
 
 _READ_IMAGES = 1024
+_READ_ROWS = 4_096
+_FILES_AT_ONCE = 16
+_BYTES_AT_ONCE = 64 << 20
+"""Files of latents are read whole, as their SHA-256 is checked first: so many at once, at most."""
 _SHOWN_PROBLEMS = 20
 _REJECT = {"split": str, "image_id": is_count}
 
@@ -97,15 +100,22 @@ class AtEnds(NamedTuple):
 class Verified:
     """What was found. images: rows read, by split; compared: images that were encoded again.
 
-    at_ends: by split.
+    listed_bytes: what the manifest says of the files of latents, by split. at_ends: by split.
+    notes: what is there and is not part of the run.
     """
 
     files: int = 0
     bytes: int = 0
     images: dict[str, int] = field(default_factory=dict)
+    listed_bytes: dict[str, int] = field(default_factory=dict)
     at_ends: dict[str, AtEnds] = field(default_factory=dict)
     compared: int = 0
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, path: str, *problems: str) -> None:
+        """Adds problems of a file."""
+        self.problems += [Problem(path, problem) for problem in problems]
 
 
 class _Read(NamedTuple):
@@ -115,7 +125,6 @@ class _Read(NamedTuple):
     bytes: int
     first_image_id: int | None
     last_image_id: int | None
-    rejected: frozenset[int]
     problems: tuple[str, ...]
     is_whole: bool = True
     at_ends: AtEnds = AtEnds()
@@ -145,99 +154,133 @@ def read_back(compressed: CompleteRun) -> Verified:
 
 
 def _read_back(compressed: CompleteRun) -> Verified:
-    manifest = compressed.manifest
-    listed = Counter(file["path"] for file in manifest["files"])
-    verified = Verified(files=len(listed))
-    verified.problems += [
-        Problem(MANIFEST, f"lists {path} {count} times")
-        for path, count in listed.items()
-        if count > 1
-    ]
-    verified.problems += [
-        Problem(path, "is not in the manifest") for path in _unlisted(compressed.folder, listed)
-    ]
-    verified.problems += [
-        Problem(MANIFEST, f"does not list {name}") for name in (SIZES, REPORT) if not listed[name]
-    ]
+    listed = Counter(file["path"] for file in compressed.manifest["files"])
+    verified = Verified()
+    verified.add(
+        MANIFEST, *(f"lists {path} {count} times" for path, count in listed.items() if count > 1)
+    )
+    _check_folder(compressed, set(listed), verified)
+    if not listed[SIZES]:
+        verified.add(MANIFEST, f"does not list {SIZES}")
     documents = _documents(compressed, verified)
-    rejects = _rejected_ids(documents.get(REJECTS, b""), verified)
-    keys_and_files = compressed.shard_files()
-    extra = {path for path in listed if path.startswith(f"{LATENTS_FOLDER}/")}
-    extra -= {file.path for _, file in keys_and_files}
-    verified.problems += [Problem(path, "is of no shard of the dataset") for path in sorted(extra)]
-    with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
-        reads = list(
-            pool.map(
-                lambda pair: _read_file(
-                    compressed, pair[1], rejects.get(pair[0].split, frozenset())
-                ),
-                keys_and_files,
-            )
-        )
-    for (_, file), read in zip(keys_and_files, reads, strict=True):
-        verified.problems += [Problem(file.path, problem) for problem in read.problems]
-        verified.bytes += read.bytes
-    parts = list(zip(keys_and_files, reads, strict=True))
-    for split in compressed.staged:
-        of_split = [(file, read) for (key, file), read in parts if key.split == split]
-        verified.images[split] = sum(read.rows for _, read in of_split)
-        verified.at_ends[split] = AtEnds(
-            sum(read.at_ends.values for _, read in of_split),
-            sum(read.at_ends.images for _, read in of_split),
-        )
-        _check_order(of_split, verified)
+    rejects = _rejected_ids(documents.get(REJECTS) or b"", verified)
+    is_whole = _read_files(compressed, rejects, verified)
     # What is counted of files that are gone, or altered, would only say again that they are.
-    if len(documents) + sum(read.is_whole for read in reads) == len(listed) - len(extra):
+    if is_whole and None not in documents.values():
         for split in compressed.staged:
-            _check_split(compressed, split, rejects.get(split, frozenset()), verified)
-        if SIZES in documents:
-            _check_sizes(compressed, documents[SIZES], verified, rejects)
+            _check_split(compressed, split, len(rejects.get(split, ())), verified)
+        sizes = documents.get(SIZES)
+        if sizes is not None:
+            _check_sizes(compressed, sizes, verified, rejects)
     return verified
 
 
-def _unlisted(folder: str, listed: Mapping[str, int]) -> Iterator[str]:
-    """What lies in a run's own folders, and is not in the manifest, by its path below the run."""
+def _check_folder(compressed: CompleteRun, listed: set[str], verified: Verified) -> None:
+    """What is in a run's folders, and is not in the list of its files."""
+    folder = compressed.folder
+    extra = {path for path in listed if path.startswith(f"{LATENTS_FOLDER}/")}
+    for _, file in compressed.shard_files():
+        extra.discard(file.path)
+        listed.add(file.path)
+    verified.files = len(listed)
+    for path in sorted(extra):
+        verified.add(path, "is of no shard of the dataset")
+    top = child(folder, "x").removesuffix("x")
     for name in (LATENTS_FOLDER, "rejects"):
-        known = {publishing.child(folder, path) for path in listed}
-        top = publishing.child(folder, "x").removesuffix("x")
-        for path in list_files(publishing.child(folder, f"{name}/**")):
-            if path not in known:
-                yield path.removeprefix(top)
+        for found in list_folder(child(folder, name)):
+            path = found.path.removeprefix(top)
+            if path.rpartition("/")[2] in STRAY_NAMES:
+                verified.notes.append(f"{path} is not part of the run")
+            elif path not in listed:
+                verified.add(path, "is not in the manifest")
+    for name in list_names(folder):
+        if name in STRAY_NAMES or name.startswith(ATTEMPT_PREFIX):
+            verified.notes.append(f"{name} is not part of the run")
 
 
-def _documents(compressed: CompleteRun, verified: Verified) -> dict[str, bytes]:
-    """The files that are no latents, by path; those that are not as listed are problems."""
-    documents = {}
+def _read_files(
+    compressed: CompleteRun, rejects: Mapping[str, np.ndarray], verified: Verified
+) -> bool:
+    """Reads the files of latents; whether all are those that were listed."""
+    is_whole = True
+    last: dict[str, int] = {}
+    verified.images = dict.fromkeys(compressed.staged, 0)
+    verified.listed_bytes = dict.fromkeys(compressed.staged, 0)
+    verified.at_ends = dict.fromkeys(compressed.staged, AtEnds())
+    for split, file, read in _reads(compressed, rejects):
+        verified.add(file.path, *read.problems)
+        verified.bytes += read.bytes
+        verified.images[split] += read.rows
+        values, images = verified.at_ends[split]
+        verified.at_ends[split] = AtEnds(values + read.at_ends.values, images + read.at_ends.images)
+        verified.listed_bytes[split] += file.bytes
+        is_whole = is_whole and read.is_whole
+        if read.first_image_id is not None:
+            before = last.get(split, -1)
+            if read.first_image_id <= before:
+                verified.add(
+                    file.path,
+                    f"begins with image_id {read.first_image_id}, and the file before it ends "
+                    f"with {before}",
+                )
+            last[split] = read.last_image_id  # type: ignore[assignment]
+    return is_whole
+
+
+def _reads(
+    compressed: CompleteRun, rejects: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, ShardFile, _Read]]:
+    """What each file of latents holds, with its split; as many at once as memory allows."""
+    promised = _Promised(compressed)
+    none = np.zeros(0, np.int64)
+    largest = max((file.bytes for _, file in compressed.shard_files()), default=0)
+    at_once = max(1, min(_FILES_AT_ONCE, _BYTES_AT_ONCE // max(1, largest)))
+    waiting: deque[tuple[str, ShardFile, Future[_Read]]] = deque()
+    with ThreadPoolExecutor(at_once) as pool:
+        for key, file in compressed.shard_files():
+            rejected = rejects.get(key.split, none)
+            waiting.append((key.split, file, pool.submit(_read_file, promised, file, rejected)))
+            if len(waiting) > at_once:
+                split, first, read = waiting.popleft()
+                yield split, first, read.result()
+        for split, first, read in waiting:
+            yield split, first, read.result()
+
+
+def _documents(compressed: CompleteRun, verified: Verified) -> dict[str, bytes | None]:
+    """The files that are not latents, by path; those that are not as listed are problems, None.
+
+    Only what is looked into is kept.
+    """
+    documents: dict[str, bytes | None] = {}
     for file in compressed.manifest["files"]:
-        if not file["path"].startswith(f"{LATENTS_FOLDER}/"):
+        path = file["path"]
+        if not path.startswith(f"{LATENTS_FOLDER}/"):
             content, problem = _content(compressed.folder, file)
-            if problem is None:
-                documents[file["path"]] = content
-            else:
-                verified.problems.append(Problem(file["path"], problem))
+            documents[path] = content if path in (SIZES, REJECTS) else b""
             verified.bytes += len(content)
+            if problem is not None:
+                documents[path] = None
+                verified.add(path, problem)
     return documents
 
 
 def _content(folder: str, file: Mapping[str, Any]) -> tuple[bytes, str | None]:
     """A file's bytes, and what is wrong with them."""
-    name = file["path"]
-    path = publishing.child(folder, name)
-    if not exists(path):
-        return b"", "is gone"
     try:
-        size = file_bytes(path)
-        if size != file["bytes"]:
-            return b"", f"has {size:,} bytes, and the manifest says {file['bytes']:,}"
-        content = read_bytes(path, MAX_LATENTS_FILE_BYTES)
+        content = read_bytes(child(folder, file["path"]), MAX_LATENTS_FILE_BYTES)
+    except FileNotFoundError:
+        return b"", "is gone"
     except OSError as error:
         return b"", f"cannot be read ({error.strerror or error})"
+    if len(content) != file["bytes"]:
+        return b"", f"has {len(content):,} bytes, and the manifest says {file['bytes']:,}"
     if sha256(content).hexdigest() != file["sha256"]:
         return content, "has another SHA-256 than the manifest says: it was altered"
     return content, None
 
 
-def _rejected_ids(content: bytes, verified: Verified) -> dict[str, frozenset[int]]:
+def _rejected_ids(content: bytes, verified: Verified) -> dict[str, np.ndarray]:
     """The image_ids of rejects by split; one that is there twice is a problem."""
     seen = Counter[tuple[str, int]]()
     for line in content.splitlines():
@@ -250,138 +293,133 @@ def _rejected_ids(content: bytes, verified: Verified) -> dict[str, frozenset[int
         if count > 1
     ]
     splits = {split for split, _ in seen}
-    return {split: frozenset(image for of, image in seen if of == split) for split in splits}
+    return {split: np.array([image for of, image in seen if of == split]) for split in splits}
 
 
-def _read_file(compressed: CompleteRun, file: ShardFile, rejected: frozenset[int]) -> _Read:
-    content, problem = _content(compressed.folder, file._asdict())
+class _Promised:
+    """What the manifest promises of every file of latents."""
+
+    def __init__(self, compressed: CompleteRun) -> None:
+        model = compressed.manifest["model"]
+        value_type = pa.from_numpy_dtype(np.dtype(STORED_DTYPES[model["latent_dtype"]]))
+        self.folder = compressed.folder
+        self.schema = latent_schema(model["latent_size"], value_type)
+        self.metadata = latents_metadata(compressed.manifest["dataset"]["name"], model)
+        self.characters = pa.array(
+            [compressed.characters.get(label) for label in range(MAX_LABEL + 1)], pa.string()
+        )
+        self.longest = max(map(len, compressed.characters.values()), default=0)
+        quantization = compressed.quantization
+        self.bits = None if quantization is None else quantization.bits
+
+
+def _read_file(promised: _Promised, file: ShardFile, rejected: np.ndarray) -> _Read:
+    content, problem = _content(promised.folder, file._asdict())
     if problem is not None:
-        return _Read(0, len(content), None, None, frozenset(), (problem,), is_whole=False)
+        return _Read(0, len(content), None, None, (problem,), is_whole=False)
     try:
-        with pq.ParquetFile(io.BytesIO(content)) as parquet:
-            problems = tuple(_promise_problems(compressed, file, parquet))
-            if not parquet.schema_arrow.equals(_schema(compressed)):
-                rows = parquet.metadata.num_rows
-                return _Read(rows, len(content), None, None, frozenset(), problems)
+        with pq.ParquetFile(pa.BufferReader(content)) as parquet:
+            metadata = parquet.metadata
+            problems = tuple(_promise_problems(promised, file, parquet))
+            if not parquet.schema_arrow.equals(promised.schema):
+                return _Read(metadata.num_rows, len(content), None, None, problems)
             check_latents_fit(file.path, parquet)
-        # A character that is stored once, for all rows to refer to, is to stay so.
-        with pq.ParquetFile(io.BytesIO(content), read_dictionary=[CHARACTER_COLUMN]) as parquet:
-            table = parquet.read()
-        problems += tuple(_row_problems(compressed, file, table))
+        rows = _Rows(promised, rejected)
+        # A character that is stored once, for all rows to refer to, stays so.
+        with pq.ParquetFile(
+            pa.BufferReader(content), metadata=metadata, read_dictionary=[CHARACTER_COLUMN]
+        ) as parquet:
+            for batch in parquet.iter_batches(_READ_ROWS, use_threads=False):
+                rows.check(batch)
     except (OSError, ValueError, MemoryError, pa.ArrowException, InputError) as error:
         problem = f"cannot be read as Parquet ({' '.join(str(error).split())})"
-        return _Read(0, len(content), None, None, frozenset(), (problem,), is_whole=False)
-    image_ids = table.column(IMAGE_ID_COLUMN).to_pylist()
-    first, last = (image_ids[0], image_ids[-1]) if image_ids else (None, None)
-    found = rejected.intersection(image_ids)
-    at_ends = _at_ends(table, compressed.quantization)
-    return _Read(table.num_rows, len(content), first, last, found, problems, at_ends=at_ends)
-
-
-def _schema(compressed: CompleteRun) -> pa.Schema:
-    model = compressed.manifest["model"]
-    value_type = pa.from_numpy_dtype(np.dtype(STORED_DTYPES[model["latent_dtype"]]))
-    return latent_schema(model["latent_size"], value_type)
+        return _Read(0, len(content), None, None, (problem,), is_whole=False)
+    problems += tuple(rows.problems.values())
+    if (rows.first, rows.last) != (file.first_image_id, file.last_image_id):
+        listed = f"{file.first_image_id} to {file.last_image_id}"
+        found = f"goes from image_id {rows.first} to {rows.last}"
+        problems += (f"{found}, and the manifest says from {listed}",)
+    return _Read(rows.count, len(content), rows.first, rows.last, problems, at_ends=rows.at_ends)
 
 
 def _promise_problems(
-    compressed: CompleteRun, file: ShardFile, parquet: pq.ParquetFile
+    promised: _Promised, file: ShardFile, parquet: pq.ParquetFile
 ) -> Iterator[str]:
     """What a file says of itself otherwise than the manifest."""
-    manifest, metadata = compressed.manifest, parquet.metadata.metadata or {}
-    promised = latents_metadata(manifest["dataset"]["name"], manifest["model"])
-    if parse_json(metadata.get(METADATA_KEY, b"null")) != promised:
+    metadata = parquet.metadata.metadata or {}
+    if parse_json(metadata.get(METADATA_KEY, b"null")) != promised.metadata:
         yield "says otherwise than the manifest what it was made of, and by which model"
     if parquet.metadata.num_rows != file.rows:
         yield f"has {parquet.metadata.num_rows:,} rows, and the manifest says {file.rows:,}"
     schema = parquet.schema_arrow
-    if not schema.equals(_schema(compressed)):
+    if not schema.equals(promised.schema):
         yield f"has other columns than the manifest promises: {' '.join(str(schema).split())}"
 
 
-def _row_problems(compressed: CompleteRun, file: ShardFile, table: pa.Table) -> Iterator[str]:
-    image_ids = table.column(IMAGE_ID_COLUMN).to_numpy()
-    if (np.diff(image_ids) <= 0).any():
-        place = int(np.flatnonzero(np.diff(image_ids) <= 0)[0])
-        yield f"has image_id {image_ids[place + 1]} behind {image_ids[place]}"
-    ends = (int(image_ids[0]), int(image_ids[-1])) if len(image_ids) else (None, None)
-    if ends != (file.first_image_id, file.last_image_id):
-        yield (
-            f"goes from image_id {ends[0]} to {ends[1]}, and the manifest says from "
-            f"{file.first_image_id} to {file.last_image_id}"
-        )
-    yield from _value_problems(compressed, table, image_ids)
+class _Rows:
+    """The rows of a file, checked batch by batch; of each kind of problem the first one is kept."""
 
+    def __init__(self, promised: _Promised, rejected: np.ndarray) -> None:
+        self._promised = promised
+        self._rejected = rejected
+        self.count = 0
+        self.first: int | None = None
+        self.last: int | None = None
+        self.at_ends = AtEnds()
+        self.problems: dict[str, str] = {}
 
-def _at_ends(table: pa.Table, quantization: Quantization | None) -> AtEnds:
-    """What of a file's latents may have been clipped; nothing where they are not quantized."""
-    if quantization is None:
-        return AtEnds()
-    lists = table.column(LATENT_COLUMN).combine_chunks().drop_null()
-    numbers = lists.flatten().fill_null(1).to_numpy(zero_copy_only=False)
-    numbers = numbers.reshape(len(lists), lists.type.list_size)
-    at_ends = (numbers == 0) | (numbers == 2**quantization.bits - 1)
-    return AtEnds(int(at_ends.sum()), int(at_ends.any(axis=1).sum()))
+    def check(self, batch: pa.RecordBatch) -> None:
+        """Checks the rows that follow."""
+        if not batch.num_rows:
+            return
+        image_ids = batch.column(IMAGE_ID_COLUMN).to_numpy()
+        self._check_ids(image_ids)
+        self._check_characters(batch.column(LABEL_COLUMN), batch.column(CHARACTER_COLUMN))
+        self._check_latents(batch.column(LATENT_COLUMN), image_ids)
+        self.count += batch.num_rows
+        self.first = int(image_ids[0]) if self.first is None else self.first
+        self.last = int(image_ids[-1])
 
+    def _check_ids(self, image_ids: np.ndarray) -> None:
+        before = np.concatenate([[-1 if self.last is None else self.last], image_ids[:-1]])
+        for place in np.flatnonzero(image_ids <= before)[:1]:
+            self._add("order", f"has image_id {image_ids[place]} behind {before[place]}")
+        for image_id in image_ids[np.isin(image_ids, self._rejected)][:1]:
+            self._add("rejected", f"has image_id {image_id}, which was rejected")
 
-def _value_problems(
-    compressed: CompleteRun, table: pa.Table, image_ids: np.ndarray
-) -> Iterator[str]:
-    labels = table.column(LABEL_COLUMN).to_pylist()
-    named = pa.array([compressed.characters.get(label) for label in labels], pa.string())
-    if not _same_characters(table.column(CHARACTER_COLUMN), named):
-        yield "names other characters for its labels than the manifest"
-    lists = table.column(LATENT_COLUMN).combine_chunks()
-    if lists.null_count or lists.flatten().null_count:
-        yield "lacks latents: some are null"
-        return
-    latents = lists.flatten().to_numpy(zero_copy_only=False)
-    latents = latents.reshape(len(image_ids), lists.type.list_size)
-    wrong = ~np.isfinite(latents).all(axis=1)
-    if wrong.any():
-        yield f"has a latent that is not finite, for image_id {image_ids[wrong][0]}"
-    quantization = compressed.quantization
-    if quantization is not None and (latents >= 2**quantization.bits).any():
-        yield f"has a latent of {latents.max()}, more than {quantization.bits} bits hold"
+    def _check_characters(self, labels: pa.Array, stored: pa.DictionaryArray) -> None:
+        longest = pc.max(pc.utf8_length(stored.dictionary)).as_py() or 0
+        named = self._promised.characters.take(labels)
+        if longest > self._promised.longest or not stored.dictionary_decode().equals(named):
+            self._add("characters", "names other characters for its labels than the manifest")
 
-
-def _same_characters(stored: pa.ChunkedArray, named: pa.Array) -> bool:
-    """Whether characters, stored as a dictionary in each chunk, are those that labels stand for."""
-    longest = max([0, *(len(name) for name in named.unique().to_pylist() if name)])
-    for chunk in stored.chunks:
-        lengths = pc.utf8_length(chunk.dictionary)
-        if len(lengths) and pc.max(lengths).as_py() > longest:
-            return False
-    return bool(stored.cast(pa.string()).combine_chunks().equals(named))
-
-
-def _check_order(files: Sequence[tuple[ShardFile, _Read]], verified: Verified) -> None:
-    """Every image_id of a split once and in order, over its files; none is a reject too."""
-    for file, read in files:
-        for image_id in sorted(read.rejected)[:1]:
-            verified.problems.append(
-                Problem(file.path, f"has image_id {image_id}, which was rejected")
-            )
-    filled = [(file, read) for file, read in files if read.first_image_id is not None]
-    for (_, before), (file, after) in pairwise(filled):
-        if after.first_image_id <= before.last_image_id:  # type: ignore[operator]
-            verified.problems.append(
-                Problem(
-                    file.path,
-                    f"begins with image_id {after.first_image_id}, and the file before it ends "
-                    f"with {before.last_image_id}",
-                )
+    def _check_latents(self, lists: pa.FixedSizeListArray, image_ids: np.ndarray) -> None:
+        if lists.null_count or lists.flatten().null_count:
+            self._add("nulls", "lacks latents: some are null")
+            return
+        latents = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)
+        for place in np.flatnonzero(~np.isfinite(latents).all(axis=1))[:1]:
+            self._add("finite", f"has a latent that is not finite, for image_id {image_ids[place]}")
+        bits = self._promised.bits
+        if bits is not None and (latents >= 2**bits).any():
+            self._add("bits", f"has a latent of {latents.max()}, more than {bits} bits hold")
+        if bits is not None:
+            at_ends = (latents == 0) | (latents == 2**bits - 1)
+            self.at_ends = AtEnds(
+                self.at_ends.values + int(at_ends.sum()),
+                self.at_ends.images + int(at_ends.any(axis=1).sum()),
             )
 
+    def _add(self, kind: str, problem: str) -> None:
+        self.problems.setdefault(kind, problem)
 
-def _check_split(
-    compressed: CompleteRun, split: str, rejected: frozenset[int], verified: Verified
-) -> None:
+
+def _check_split(compressed: CompleteRun, split: str, rejected: int, verified: Verified) -> None:
     counts = compressed.manifest["dataset"]["splits"][split]
     rows = verified.images[split]
     found = {
-        "images": rows + len(rejected),
-        "rejected": len(rejected),
+        "images": rows + rejected,
+        "rejected": rejected,
         **dict.fromkeys(("read", "encoded", "written"), rows),
     }
     verified.problems += [
@@ -405,12 +443,11 @@ def _check_sizes(
     compressed: CompleteRun,
     content: bytes,
     verified: Verified,
-    rejects: Mapping[str, frozenset[int]],
+    rejects: Mapping[str, np.ndarray],
 ) -> None:
     """That sizes.json counts what is there."""
     manifest = compressed.manifest
     splits = manifest["dataset"]["splits"]
-    files = [file for _, file in compressed.shard_files()]
     sizes = {
         split: Sizes(
             images_read=rows,
@@ -420,7 +457,7 @@ def _check_sizes(
             uint8_bytes=rows * PIXELS,
             float32_bytes=rows * PIXELS * np.dtype(np.float32).itemsize,
             latent_bytes=rows * manifest["model"]["latent_bytes"],
-            parquet_bytes=sum(file.bytes for file in files if file.split == split),
+            parquet_bytes=verified.listed_bytes[split],
             # What was clipped cannot be counted again: the encoder's own values are gone.
             **{name: splits[split].get(name, 0) for name in CLIPPED},
         )
@@ -478,17 +515,21 @@ def _compare_shard(
 ) -> tuple[int, str | None]:
     """How many images of a shard were encoded again, and what is wrong with their latents."""
     facts = compressed.manifest["model"]
-    stored = latent_columns(publishing.child(compressed.folder, file.path), file.sha256, facts)
+    path = child(compressed.folder, file.path)
+    stored = InStep(latent_batches(path, file.sha256, facts, _READ_IMAGES))
     compared = 0
     for whole, _ in read_shard(shard, _READ_IMAGES):
         batch = whole.take(np.flatnonzero(one_in(whole.image_ids, every)))
         if not len(batch):
             continue
-        missing = ~np.isin(batch.image_ids, stored.image_ids)
+        found = stored.of(batch.image_ids)
+        image_ids = np.concatenate([batch.image_ids[:0], *(part.image_ids for part in found)])
+        missing = ~np.isin(batch.image_ids, image_ids)
         if missing.any():
             return compared, f"lacks image_id {batch.image_ids[missing][0]}"
+        rows = LatentColumns(*map(np.concatenate, zip(*found, strict=True)))
         encoded = latents_of(network.compute, batch.pixels)
-        problem = _difference(batch, stored, encoded, compressed, network.output_step)
+        problem = _difference(batch, rows, encoded, compressed, network.output_step)
         if problem is not None:
             return compared, problem
         compared += len(batch)
@@ -503,14 +544,14 @@ def _difference(
     output_step: float,
 ) -> str | None:
     """What differs between images encoded again and what is stored of them; None for nothing."""
-    rows = np.searchsorted(stored.image_ids, batch.image_ids)
-    theirs = stored.labels[rows]
-    relabelled = (theirs != batch.labels) & (theirs != NO_LABEL) & (batch.labels != NO_LABEL)
+    relabelled = (
+        (stored.labels != batch.labels) & (stored.labels != NO_LABEL) & (batch.labels != NO_LABEL)
+    )
     if relabelled.any():
         return f"has another label for image_id {batch.image_ids[relabelled][0]}"
     dtype = STORED_DTYPES[compressed.manifest["model"]["latent_dtype"]]
     quantization = compressed.quantization
-    far = _far_apart(stored.latents[rows], encoded, dtype, quantization, output_step)
+    far = _far_apart(stored.latents, encoded, dtype, quantization, output_step)
     if not far.any():
         return None
     return f"has other latents than the encoder gives for image_id {batch.image_ids[far][0]}"
@@ -550,6 +591,7 @@ def _show(compressed: CompleteRun, options: VerifyOptions, verified: Verified) -
             "images": verified.images,
             "compared": verified.compared,
             "problems": [problem._asdict() for problem in verified.problems],
+            "notes": verified.notes,
         }
         say(*json.dumps(described, indent=2).split("\n"))
         return
@@ -557,6 +599,8 @@ def _show(compressed: CompleteRun, options: VerifyOptions, verified: Verified) -
         say(f"{problem.path} {problem.problem}")
     if len(verified.problems) > _SHOWN_PROBLEMS:
         say(f"... and {len(verified.problems) - _SHOWN_PROBLEMS:,} problems more: --json has all")
+    if not options.quiet:
+        tell(*(f"note: {note}" for note in verified.notes[:_SHOWN_PROBLEMS]))
     if verified.problems:
         say(f"{compressed.folder} is NOT whole: compress again")
     elif not options.quiet:

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import apache_beam as beam
 import numpy as np
@@ -17,17 +17,17 @@ from apache_beam.pvalue import PCollection
 from transforms.engines.choice import load_decoder
 from transforms.engines.network import Compute, Network
 from transforms.errors import InputError, RunError, first_line
-from transforms.files import read_bytes
 from transforms.images import (
     IMAGE_ID_COLUMN,
     LABEL_COLUMN,
     MAX_PIXEL,
     NO_LABEL,
     PIXELS,
+    ImageBatch,
     Shard,
     ShardKey,
-    read_shard,
 )
+from transforms.inputs.read import read_shard
 from transforms.json_documents import parse_json
 from transforms.latents import (
     LATENT_COLUMN,
@@ -38,17 +38,39 @@ from transforms.latents import (
 )
 from transforms.model_directory import find_model
 from transforms.quantize import Quantization
-from transforms.staged import staged_bytes, staged_table
+from transforms.staged import open_staged, staged_table
+from transforms.storage.files import read_bytes
 from transforms.whole_batches import WholeBatchHandler
 from transforms.write_shards import WriteShards
 
 IMAGES_FOLDER = "images"
 
 _CALL_IMAGES = 1024
+_NOT_LATENTS = (
+    pa.ArrowException,
+    AttributeError,
+    KeyError,
+    MemoryError,
+    OSError,
+    TypeError,
+    ValueError,
+)
+"""What reading a file raises that is not one of latents."""
+_COLUMNS = [IMAGE_ID_COLUMN, LABEL_COLUMN, LATENT_COLUMN]
+
+
+class _Rows(Protocol):
+    @property
+    def image_ids(self) -> np.ndarray: ...
+
+    def take(self, rows: np.ndarray) -> Any: ...
+
+
+Batch = TypeVar("Batch", bound=_Rows)
 
 
 class LatentShard(NamedTuple):
-    """A file of latents, and the originals of its images where they are at hand.
+    """A file of latents, and the originals of its images where they are given.
 
     key: its shard; `rows` are those in the file. sha256, model: what the manifest says of it.
     """
@@ -62,13 +84,15 @@ class LatentShard(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredBatch:
-    """Latents as read from a file, with the originals of their images where they are at hand.
+    """Latents as read from a file, with the originals of their images where they are given.
 
-    latents: float32, dequantized. originals: uint8 (n, 784).
+    latents: float32, dequantized. originals: uint8 (n, 784). originals_sha256: of all originals of
+    the shard, as ImageBatch has it, in the batch that completes the shard; empty in the others.
     """
 
     latents: LatentBatch
     originals: np.ndarray | None
+    originals_sha256: str = ""
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -76,9 +100,10 @@ class StoredBatch:
 
 @dataclass(frozen=True)
 class DecodedBatch:
-    """Images that came back. image_ids: int64 (n,). labels: int16 (n,), NO_LABEL for none.
+    """Decoded images. image_ids: int64 (n,). labels: int16 (n,), NO_LABEL for none.
 
-    pixels: uint8 (n, 784), upright. originals: the same, None where they are not at hand.
+    pixels: uint8 (n, 784), upright. originals: the same, None where they are not given.
+    originals_sha256: as StoredBatch has it.
     """
 
     shard: ShardKey
@@ -87,15 +112,16 @@ class DecodedBatch:
     labels: np.ndarray
     pixels: np.ndarray
     originals: np.ndarray | None
+    originals_sha256: str = ""
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def take(self, rows: np.ndarray) -> "DecodedBatch":
-        """Some of its images, by position or mask, as a batch of their own."""
+        """Some of its images, by position or mask; the batch accounts for the same rows still."""
         parts = (self.image_ids[rows], self.labels[rows], self.pixels[rows])
         originals = None if self.originals is None else self.originals[rows]
-        return DecodedBatch(self.shard, len(parts[0]), *parts, originals)
+        return DecodedBatch(self.shard, self.rows, *parts, originals)
 
 
 def read_latents(
@@ -106,28 +132,39 @@ def read_latents(
     Raises InputError where the file is gone or is not the one that the manifest names, or an
     original is missing or has another label.
     """
-    stored = latent_columns(shard.path, shard.sha256, shard.model)
-    originals = None if shard.originals is None else _Originals(shard.originals)
-    for start in range(0, len(stored.image_ids), batch_size):
-        rows = slice(start, start + batch_size)
-        image_ids, labels = stored.image_ids[rows], stored.labels[rows]
-        latents = values_of(stored.latents[rows], quantization)
-        yield StoredBatch(
-            LatentBatch(shard.key, len(image_ids), image_ids, labels, latents),
-            None if originals is None else originals.of(image_ids, labels),
-        )
+    originals = None if shard.originals is None else _Originals(shard.originals, batch_size)
+    batches = latent_batches(shard.path, shard.sha256, shard.model, batch_size)
+    following = next(batches, None)
+    while following is not None:
+        stored, following = following, next(batches, None)
+        values = values_of(stored.latents, quantization)
+        latents = LatentBatch(shard.key, len(values), stored.image_ids, stored.labels, values)
+        if originals is None:
+            yield StoredBatch(latents, None)
+        else:
+            pixels = originals.of(stored.image_ids, stored.labels)
+            yield StoredBatch(latents, pixels, "" if following else originals.sha256())
 
 
 class LatentColumns(NamedTuple):
-    """The rows of a latents file; latents as they are stored."""
+    """Rows of a latents file; latents as they are stored."""
 
     image_ids: np.ndarray
     labels: np.ndarray
     latents: np.ndarray
 
+    def take(self, rows: np.ndarray) -> "LatentColumns":
+        """Some of the rows, by position or mask."""
+        return LatentColumns(self.image_ids[rows], self.labels[rows], self.latents[rows])
 
-def latent_columns(path: str, expected_sha256: str, model: dict[str, Any]) -> LatentColumns:
-    """All rows of a latents file; raises InputError where it is not what the manifest says."""
+
+def latent_batches(
+    path: str, expected_sha256: str, model: dict[str, Any], batch_size: int
+) -> Iterator[LatentColumns]:
+    """The rows of a latents file, at most `batch_size` at once; image_ids rise.
+
+    Raises InputError where the file is not what the manifest says. Its SHA-256 is checked first.
+    """
     try:
         content = read_bytes(path, MAX_LATENTS_FILE_BYTES)
     except OSError as error:
@@ -141,31 +178,39 @@ def latent_columns(path: str, expected_sha256: str, model: dict[str, Any]) -> La
         )
     try:
         with pq.ParquetFile(io.BytesIO(content)) as file:
-            return _columns(path, file, model)
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, MemoryError) as error:
+            _check_made_by(path, file, model)
+            check_latents_fit(path, file)
+            last = -1
+            for batch in file.iter_batches(batch_size, columns=_COLUMNS):
+                columns = _columns(batch)
+                if (np.diff(columns.image_ids, prepend=last) <= 0).any():
+                    raise ValueError("its image_ids do not rise")
+                last = int(columns.image_ids[-1])
+                yield columns
+    except _NOT_LATENTS as error:
         raise InputError(
             f"{path} is not what compress writes ({first_line(error)}): it was altered; run "
             "compress again"
         ) from error
 
 
-def _columns(path: str, file: pq.ParquetFile, model: dict[str, Any]) -> LatentColumns:
-    if parse_json((file.metadata.metadata or {})[METADATA_KEY])["model"] != model:
+def _check_made_by(path: str, file: pq.ParquetFile, model: dict[str, Any]) -> None:
+    described = parse_json((file.metadata.metadata or {})[METADATA_KEY])
+    if described.get("model", {}) != model:
         raise InputError(
             f"{path} was made otherwise than the manifest says (its own metadata name another "
             "model, scale or offset): the manifest was altered; run compress again"
         )
-    check_latents_fit(path, file)
-    table = file.read(columns=[IMAGE_ID_COLUMN, LABEL_COLUMN, LATENT_COLUMN])
-    lists = table.column(LATENT_COLUMN).combine_chunks()
-    if lists.null_count or lists.flatten().null_count or table.column(IMAGE_ID_COLUMN).null_count:
+
+
+def _columns(batch: pa.RecordBatch) -> LatentColumns:
+    image_ids, lists = batch.column(IMAGE_ID_COLUMN), batch.column(LATENT_COLUMN)
+    if lists.null_count or lists.flatten().null_count or image_ids.null_count:
         raise ValueError("a latent or an image_id is null")
-    values = lists.flatten().to_numpy(zero_copy_only=False)
-    labels = table.column(LABEL_COLUMN).cast(pa.int16()).fill_null(NO_LABEL)
     return LatentColumns(
-        table.column(IMAGE_ID_COLUMN).to_numpy(),
-        labels.to_numpy(),
-        values.reshape(len(table), lists.type.list_size),
+        image_ids.to_numpy(),
+        batch.column(LABEL_COLUMN).cast(pa.int16()).fill_null(NO_LABEL).to_numpy(),
+        lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1),
     )
 
 
@@ -176,26 +221,53 @@ def values_of(stored: np.ndarray, quantization: Quantization | None) -> np.ndarr
     return quantization.dequantize(stored)
 
 
-class _Originals:
-    """The images of a shard, to be looked up by image_id."""
+class InStep(Generic[Batch]):
+    """Batches whose image_ids rise, read only as far as rising image_ids ask for."""
 
-    def __init__(self, shard: Shard) -> None:
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
+        self.last: Batch | None = next(batches, None)
+        """The batch that was read last."""
+
+    def of(self, image_ids: np.ndarray) -> list[Batch]:
+        """What there is of some images, in order; these follow those of the call before."""
+        found = []
+        while self.last is not None:
+            found.append(self.last.take(np.isin(self.last.image_ids, image_ids)))
+            if len(self.last.image_ids) and self.last.image_ids[-1] >= image_ids[-1]:
+                break
+            self.last = next(self._batches, None)
+        return found
+
+    def rest(self) -> Iterator[Batch]:
+        """What has not been read yet."""
+        return self._batches
+
+
+class _Originals:
+    """The images of a shard, read in step with its latents."""
+
+    def __init__(self, shard: Shard, batch_size: int) -> None:
         self._split = shard.key.split
-        batches = [batch for batch, _ in read_shard(shard, max(1, shard.key.rows))]
-        self._image_ids = np.concatenate([batch.image_ids for batch in batches])
-        self._labels = np.concatenate([batch.labels for batch in batches])
-        self._pixels = np.concatenate([batch.pixels for batch in batches])
+        self._sha256 = ""
+        self._images = InStep(self._read(shard, batch_size))
+
+    def _read(self, shard: Shard, batch_size: int) -> Iterator[ImageBatch]:
+        for batch, _ in read_shard(shard, batch_size):
+            self._sha256 = batch.sha256
+            yield batch
 
     def of(self, image_ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """uint8 (n, 784); raises InputError for an image_id that is missing or labelled anew."""
-        wrong = ~np.isin(image_ids, self._image_ids)
-        if wrong.any():
+        parts = self._images.of(image_ids)
+        found = np.concatenate([image_ids[:0], *(part.image_ids for part in parts)])
+        missing = image_ids[~np.isin(image_ids, found)]
+        if len(missing):
             raise InputError(
-                f"--originals has no image_id {image_ids[wrong][0]} in split {self._split}: give "
+                f"--originals has no image_id {missing[0]} in split {self._split}: give "
                 "the images that the run was made of"
             )
-        places = np.searchsorted(self._image_ids, image_ids)
-        theirs = self._labels[places]
+        theirs = np.concatenate([part.labels for part in parts])
         differ = (theirs != labels) & (theirs != NO_LABEL) & (labels != NO_LABEL)
         if differ.any():
             raise InputError(
@@ -203,12 +275,18 @@ class _Originals:
                 f"split {self._split}, the run {labels[differ][0]}: give the images that the run "
                 "was made of"
             )
-        return self._pixels[places]
+        return np.concatenate([part.pixels for part in parts])
+
+    def sha256(self) -> str:
+        """Of all images of the shard, the rest of which is read for it."""
+        for _ in self._images.rest():
+            pass
+        return self._sha256
 
 
-def original_pixels(shard: Shard, image_ids: np.ndarray) -> np.ndarray:
-    """uint8 (n, 784) of some images of a shard; raises InputError where one is missing."""
-    return _Originals(shard).of(image_ids, np.full(len(image_ids), NO_LABEL))
+def original_pixels(shard: Shard, image_ids: np.ndarray, batch_size: int) -> np.ndarray:
+    """uint8 (n, 784) of some images of a shard, in order; InputError where one is missing."""
+    return _Originals(shard, batch_size).of(image_ids, np.full(len(image_ids), NO_LABEL))
 
 
 class ReadLatents(beam.DoFn):
@@ -275,6 +353,7 @@ class DecoderHandler(WholeBatchHandler[StoredBatch, DecodedBatch]):
             latents.labels,
             decoded_pixels(network.compute, latents.latents),
             batch.originals,
+            batch.originals_sha256,
         )
 
     def batch_bytes(self, batch: StoredBatch) -> int:
@@ -301,22 +380,17 @@ class ImageFormat:
     row_group_rows: int
     folder: str = IMAGES_FOLDER
 
-    def table(self, batches: list[DecodedBatch]) -> pa.Table:
-        """The images of a shard, ordered by image_id."""
-        parts = sorted(batches, key=lambda batch: batch.image_ids[:1].tolist())
-        image_ids, labels, pixels = (
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("image_ids", "labels", "pixels")
-        )
-        return staged_table(image_ids, labels, pixels)
+    def table(self, batch: DecodedBatch) -> pa.Table:
+        """The images of a batch."""
+        return staged_table(batch.image_ids, batch.labels, batch.pixels)
 
-    def content(self, table: pa.Table) -> bytes:
-        """The file, as staged files are."""
-        return staged_bytes(table, self.characters, self.row_group_rows)
+    def open(self, sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
+        """A writer of the file, as staged files are."""
+        return open_staged(sink, schema, self.characters)
 
 
 class WriteImages(WriteShards):
-    """PCollection[DecodedBatch] -> PCollection[ShardFile]: one Parquet file a shard."""
+    """PCollection[DecodedBatch] -> PCollection[FinishedShard]: one Parquet file a shard."""
 
     def __init__(self, output: str, characters: Mapping[int, str], row_group_rows: int) -> None:
         super().__init__(output, ImageFormat(dict(characters), row_group_rows))

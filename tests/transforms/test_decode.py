@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,13 +26,16 @@ from transforms.decode import (
     ReadLatents,
     WriteImages,
     decoded_pixels,
-    latent_columns,
+    latent_batches,
     read_latents,
 )
 from transforms.errors import InputError, RunError
-from transforms.images import NO_LABEL, Segment, Shard, ShardKey, read_shard
+from transforms.images import NO_LABEL, Segment, Shard, ShardKey
+from transforms.inputs.read import read_shard
 from transforms.latents import LatentBatch, latent_table, parquet_bytes
 from transforms.quantize import Quantization
+from transforms.staged import staged_pixels
+from transforms.write_latents import WriteLatents
 
 COUNT = 10
 KEY = ShardKey("train", 1, 2, COUNT)
@@ -56,7 +60,7 @@ def write_latents(
     """A file of latents as compress writes it. rows: those that were not rejected."""
     kept = np.arange(len(values)) if rows is None else np.array(rows)
     batch = LatentBatch(key, len(values), FIRST + kept, LABELS[: len(values)][kept], values[kept])
-    content = parquet_bytes(latent_table([batch], {0: "a"}), {"model": MODEL})
+    content = parquet_bytes(latent_table(batch, {0: "a"}), {"model": MODEL})
     path = folder / f"latents-{key.split}-{key.number}.parquet"
     path.write_bytes(content)
     return LatentShard(key._replace(rows=len(kept)), str(path), sha256(content).hexdigest(), MODEL)
@@ -83,7 +87,7 @@ def test_what_was_written_is_read(dtype, tmp_path):
     np.testing.assert_array_equal(batch.latents.image_ids, np.arange(100, 110))
     np.testing.assert_array_equal(batch.latents.labels, LABELS)
     assert batch.originals is None
-    columns = latent_columns(shard.path, shard.sha256, MODEL)
+    (columns,) = latent_batches(shard.path, shard.sha256, MODEL, 100)
     assert columns.latents.dtype == dtype
     np.testing.assert_array_equal(columns.latents, values)
 
@@ -110,6 +114,58 @@ def test_originals_are_found_by_image_id_where_some_were_rejected(tmp_path):
     np.testing.assert_array_equal(batch.originals, IMAGES[kept])
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 4, COUNT])
+def test_originals_are_read_in_step_with_latents_that_lack_many(at_once, tmp_path):
+    kept = [2, 3, 9]
+    shard = write_latents(tmp_path, stored_values("float32"), kept)
+    shard = shard._replace(originals=originals(tmp_path))
+    batches = list(read_latents(shard, None, at_once))
+    found = np.concatenate([batch.originals for batch in batches])
+    np.testing.assert_array_equal(found, IMAGES[kept])
+
+
+@pytest.mark.parametrize("at_once", [1, 3, COUNT])
+def test_the_last_batch_carries_the_digest_of_all_originals(at_once, tmp_path):
+    shard = write_latents(tmp_path, stored_values("float32"), [0, 3])
+    shard = shard._replace(originals=originals(tmp_path))
+    ((whole, _),) = read_shard(shard.originals, COUNT)
+    *others, last = read_latents(shard, None, at_once)
+    assert last.originals_sha256 == whole.sha256 != ""
+    assert not any(batch.originals_sha256 for batch in others)
+
+
+def test_image_ids_that_do_not_rise_are_refused(tmp_path):
+    ids = np.array([100, 102, 101])
+    batch = LatentBatch(KEY, 3, ids, LABELS[:3], stored_values("float32")[:3])
+    content = parquet_bytes(latent_table(batch, {}), {"model": MODEL})
+    path = tmp_path / "part.parquet"
+    path.write_bytes(content)
+    for at_once in (1, 2, 3):
+        with pytest.raises(InputError, match=r"\(its image_ids do not rise\)"):
+            list(latent_batches(str(path), sha256(content).hexdigest(), MODEL, at_once))
+
+
+def test_latents_that_nobody_described_are_read(tmp_path):
+    ids = np.arange(COUNT)
+    latents = LatentBatch(KEY, COUNT, ids, LABELS, stored_values("float32"))
+
+    def check(batches):
+        (batch,) = batches
+        np.testing.assert_array_equal(batch.latents.latents, latents.latents)
+
+    with TestPipeline(runner=RUNNER) as pipeline:
+        read = (
+            pipeline
+            | beam.Create([latents], reshuffle=False)
+            | WriteLatents(str(tmp_path), {}, {})
+            | beam.Map(
+                lambda done: LatentShard(KEY, f"{tmp_path}/{done.file.path}", done.file.sha256, {})
+            )
+            | beam.ParDo(ReadLatents(None, COUNT))
+        )
+        assert_that(read, check)
+
+
 def test_latents_without_labels_are_of_any_images(tmp_path):
     shard = write_latents(tmp_path, stored_values("float32"))
     (batch,) = read_latents(shard._replace(originals=originals(tmp_path, labels=None)), None, COUNT)
@@ -118,7 +174,7 @@ def test_latents_without_labels_are_of_any_images(tmp_path):
     ids = np.arange(FIRST, FIRST + COUNT)
     none = np.full(COUNT, NO_LABEL, np.int16)
     unlabelled = LatentBatch(KEY, COUNT, ids, none, stored_values("float32"))
-    content = parquet_bytes(latent_table([unlabelled], {}), {"model": MODEL})
+    content = parquet_bytes(latent_table(unlabelled, {}), {"model": MODEL})
     Path(shard.path).write_bytes(content)
     shard = LatentShard(KEY, shard.path, sha256(content).hexdigest(), MODEL, originals(tmp_path))
     (batch,) = read_latents(shard, None, COUNT)
@@ -143,7 +199,7 @@ def test_a_file_with_other_columns_is_told(tmp_path):
     path = tmp_path / "part.parquet"
     path.write_bytes(content.getvalue())
     with pytest.raises(InputError, match=r"is not what compress writes \(its latents are .*int8"):
-        latent_columns(str(path), sha256(content.getvalue()).hexdigest(), MODEL)
+        list(latent_batches(str(path), sha256(content.getvalue()).hexdigest(), MODEL, 100))
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path):
@@ -245,6 +301,7 @@ def test_latents_become_staged_images(bits, model, tmp_path):
                 np.testing.assert_array_equal(batch.originals, IMAGES[batch.image_ids - FIRST])
 
     def check_files(files):
+        files = [finished.file for finished in files]
         for file in files:
             content = (output / file.path).read_bytes()
             assert (file.bytes, file.sha256) == (len(content), sha256(content).hexdigest())
@@ -261,7 +318,7 @@ def test_latents_become_staged_images(bits, model, tmp_path):
         files = batches | WriteImages(str(output), {0: "a", 2: "c"}, 4)
         assert_that(files, check_files, label="Files")
 
-    assert list(tree(output)) == [
+    assert [re.sub(r"\.[0-9a-f]{12}\.", ".", name) for name in tree(output)] == [
         "images/split=test/part-00000-of-00001.parquet",
         "images/split=train/part-00001-of-00002.parquet",
     ]
@@ -287,9 +344,14 @@ def test_images_are_read_as_any_staged_ones(tmp_path):
     ids = np.array([100, 101, 103, 108])
     batch = DecodedBatch(KEY, 4, ids, labels, IMAGES[:4], None)
     parts = [batch.take(np.array([2, 3])), batch.take(batch.image_ids < 102)]
-    (tmp_path / "x.parquet").write_bytes(form.content(form.table(parts)))
+    table = pa.concat_tables(map(form.table, parts)).sort_by("image_id")
+    with form.open(tmp_path / "x.parquet", table.schema) as writer:
+        writer.write_table(table)
+    with (tmp_path / "x.parquet").open("rb") as file:
+        chosen = staged_pixels(file, np.array([101, 108]))
+    np.testing.assert_array_equal(chosen, IMAGES[[1, 3]])
     segment = Segment(str(tmp_path / "x.parquet"), "parquet", 4, 0, 100, label_column="label")
-    ((read, rejects),) = read_shard(Shard(KEY, (segment,)), 100)
+    ((read, rejects),) = read_shard(Shard(KEY._replace(rows=4), (segment,)), 100)
     assert rejects == ()
     np.testing.assert_array_equal(read.image_ids, ids)
     np.testing.assert_array_equal(read.labels, labels)
