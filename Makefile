@@ -13,6 +13,7 @@ KILLS ?= 200
 FAULTS ?= 20
 INPUTS ?= 1000000
 IMAGES ?= 8142550
+INTERLEAVINGS ?= 3000
 CONTEST := .venv-bench-job/installed $(patsubst benchmarks/environments/%.txt,.venv-bench-%/installed,$(wildcard benchmarks/environments/*.txt))
 SOURCES := setup.py $(wildcard beam_job/* transforms/* transforms/pretrained/*)
 
@@ -38,12 +39,13 @@ test-cluster: $(CLUSTER)/installed $(CLUSTER)/bin/prism $(FLINK_JOB_SERVER_JAR) 
 	@mkdir -p out
 	$(NETWORK) env FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) \
 		$(CLUSTER)/bin/python -m pytest tests/cluster/runners --basetemp=out/cluster
-	$(CLUSTER)/bin/python -m pytest tests/cluster --ignore=tests/cluster/runners $(AT_ONCE) -m "not image"
+	$(CLUSTER)/bin/python -m pytest tests/cluster tests/transforms/storage tests/beam_job/test_remote.py --ignore=tests/cluster/runners $(AT_ONCE) -m "not image"
 
 test-image: $(CLUSTER)/installed ## Build the container image and run jobs in it (needs root, podman, runc, mmdebstrap, Go)
 	$(CLUSTER)/bin/python -m pytest tests/cluster -m image
 
-torture: .venv/installed-dev ## Kill, disturb, feed and load the commands: SEED=0 KILLS=200 FAULTS=20 INPUTS=1000000 IMAGES=8142550 (hours; needs root, libfaketime)
+torture: .venv/installed-dev ## Kill, disturb, feed and load the commands: SEED=0 INTERLEAVINGS=3000 KILLS=200 FAULTS=20 INPUTS=1000000 IMAGES=8142550 (hours; needs root, libfaketime)
+	$(BIN)/python -m tests.campaigns.interleavings --seed=$(SEED) --count=$(INTERLEAVINGS)
 	$(BIN)/python -m tests.torture.kills --seed=$(SEED) --kills=$(KILLS)
 	$(BIN)/python -m tests.torture.faults --seed=$(SEED) --times=$(FAULTS)
 	$(BIN)/python -m tests.torture.fuzz --seed=$(SEED) --inputs=$(INPUTS)

@@ -6,6 +6,7 @@ ELSEWHERE holds what needs a fault, a server or a cluster, with the test that se
 
 import gzip
 import io
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,6 +115,16 @@ def with_a_label_too_few() -> None:
     path.parent.mkdir(parents=True)
     images = (IMAGES, np.arange(5))
     matlab_zip(path, {"mnist": {"train": images, "test": images}})
+
+
+def with_a_file_list(content: bytes) -> Prepare:
+    """A run whose manifest names this as the list of its files, or `x` where it is `other`."""
+    named = b"x" if content == b"other" else content
+    facts = {"bytes": len(named), "sha256": sha256(named).hexdigest()}
+    listed = {"path": "files.parquet", **facts}
+    return input_and(
+        manifest(lambda run: run["files"].append(listed)), at({"run/files.parquet": content})
+    )
 
 
 CACHE = "keras/datasets/emnist_matlab.npz"
@@ -245,17 +256,23 @@ USE = [
     Case(
         "--input=f is on this machine, and the workers of DataflowRunner are not: give a place "
         "that "
-        "all of them reach (gs://, s3://, hdfs://)",
+        "all of them reach (gs://, s3://)",
         "compress --input=f --runner=DataflowRunner",
     ),
     Case(
-        "--output=nosuch://b/o: there is no file system for it (…): correct the path, or install "
-        "what it needs (pip install 'emnist-latents[gcp]' or '[aws]')",
-        "compress --input=f --output=nosuch://b/o",
+        "--output=hdfs://b/o: there is no such file system: give a path on this machine, s3:// or "
+        "gs://",
+        "compress --input=f --output=hdfs://b/o",
     ),
     Case(
-        "--input=nosuch://b/f: there is no file system for it (…): correct the path, or …",
-        "compress --input=nosuch://b/f",
+        "--input=file:///f: there is no such file system: give a path on this machine, s3:// or "
+        "gs://",
+        "compress --input=file:///f",
+    ),
+    Case(
+        "--s3_verify is a flag of Beam's own S3, which is not used: leave it out",
+        "compress --input=f --s3_verify=1",
+        input_and(),
     ),
     Case(
         "--input=s3://b/f: s3:// needs more: pip install 'emnist-latents[aws]'",
@@ -281,6 +298,15 @@ FILES = [
         "--labels=g matches no file: give a file or a glob that does",
         "compress --input=f --labels=g",
         input_and(),
+    ),
+    Case(
+        "--input=loop cannot be looked up (…): correct the path, or let it be read",
+        "compress --input=loop",
+        link_to_itself,
+    ),
+    Case(
+        "/dev/null is not a regular file: give a file that can be read twice",
+        "compress --input=/dev/null",
     ),
     Case(
         "--input=d is a folder: give a file, or a glob such as d/*",
@@ -323,7 +349,7 @@ FILES = [
         gzip.compress(IDX[:4] + b"\xff" * 4 + IDX[8:]),
     ),
     of_input(
-        "f: begins with image_id 4611686018427387904, which is too large: count from 0",
+        "f: has image_id 4611686018427387904, which is too large: count from 0",
         staged([2**62]),
     ),
     of_input("f: the gzip is truncated or damaged (…): fetch it again", gzip.compress(IDX)[:-20]),
@@ -396,7 +422,7 @@ FILES = [
         at({"f": staged([0]), "g": idx_labels(np.arange(1))}),
     ),
     Case(
-        "xb: begins with image_id 1 of split all, which a file before it may hold too: give each "
+        "xb: begins with image_id 1 of split all, and a file before it goes up to 1: give each "
         "image once, in order",
         "compress --input=x*",
         at({"xa": staged([0, 1]), "xb": staged([1, 2])}),
@@ -596,44 +622,43 @@ OUTPUTS = [
         "--output=out is a file: give a folder", "compress --input=f", input_and(at({"out": b"x"}))
     ),
     Case(
-        "--output=f/out lies below f, a file: give a folder",
+        "--output=f/out is below f, a file: give a folder",
         "compress --input=f --output=f/out",
         input_and(),
     ),
     Case(
-        "--output=out holds files that are no run: give another folder",
+        "--output=out holds files that are not a run: give another folder",
         "compress --input=f --overwrite",
         input_and(at({"out/x": b""})),
     ),
     Case(
-        "--output=out holds files that are no run: give another folder",
+        "--output=out holds files that are not a run: give another folder",
         "compress --input=f --overwrite",
         input_and(at({"out/manifest.json": b'{"name": "app"}', "out/latents/mine": b"precious"})),
     ),
     Case(
-        "--output=run holds a run already: give another folder, or --overwrite",
+        "--output=run holds a complete run already: give another folder, or --overwrite",
         "compress --input=f --output=run",
         input_and(),
     ),
     Case(
-        "--output=run holds a run already, and beside it an unfinished one: --overwrite --resume "
-        "goes on with that, --overwrite starts anew",
+        "--output=run holds a complete run already, and next to it an unfinished one: --overwrite "
+        "--resume continues that, --overwrite starts again",
         "compress --input=f --output=run",
         input_and(at({"run/_incomplete-1/job.json": b"{}"})),
     ),
     Case(
-        "--output=out holds an unfinished run already: --resume goes on with it, --overwrite "
-        "starts "
-        "anew",
+        "--output=out holds an unfinished run already: --resume continues it, --overwrite starts "
+        "again",
         "compress --input=f",
         input_and(at({"out/_incomplete-1/job.json": b"{}"})),
     ),
     Case(
         "--resume: the unfinished run out/_incomplete-1 is another one, by dataset.name (null "
-        'there, "f" now), …: give the same flags to go on with it, or --overwrite without --resume '
-        "to start anew",
+        'there, "f" now), …: give the same flags to continue it, or --overwrite without --resume '
+        "to start again",
         "compress --input=f --resume",
-        input_and(at({"out/_incomplete-1/job.json": b'{"created": ""}'})),
+        input_and(at({"out/_incomplete-1/job.json": b'{"created": "", "versions": {}}'})),
     ),
     Case(
         "--output=loop/out cannot be written (Too many levels of symbolic links): give a folder "
@@ -648,19 +673,19 @@ OUTPUTS = [
         at({"out/model.json": b"{}"}),
     ),
     Case(
-        "--output=out holds files that are no model: give another folder",
+        "--output=out holds files that are not a model: give another folder",
         "train --dataset=sample --overwrite",
         at({"out/thesis.tex": b"precious"}),
     ),
     Case(
-        "--output=out holds an unfinished training: --resume goes on with it, --overwrite starts "
-        "anew",
+        "--output=out holds an unfinished training: --resume continues it, --overwrite starts "
+        "again",
         "train --dataset=sample",
         at({"out/checkpoint.npz": b"no checkpoint"}),
     ),
     Case(
-        "out/checkpoint.npz is no checkpoint that can be read (File is not a zip file): remove it, "
-        "or give another folder",
+        "out/checkpoint.npz is not a checkpoint that can be read (File is not a zip file): remove "
+        "it, or give another folder",
         "train --input=f --resume",
         at({"out/checkpoint.npz": b"no checkpoint", "f": MANY}),
     ),
@@ -779,6 +804,24 @@ RUNS = [
         manifest(lambda run: run["dataset"].update(splits={"../x": counts(run)})),
     ),
     Case(
+        "run/manifest.json is not what compress writes (ValueError: files.parquet is not the file "
+        f"that it names): {AGAIN}",
+        "verify --input=run",
+        with_a_file_list(b"other"),
+    ),
+    Case(
+        "run/manifest.json is not what compress writes (ValueError: files.parquet is not a list of "
+        f"files: …): {AGAIN}",
+        "verify --input=run",
+        with_a_file_list(b"x"),
+    ),
+    Case(
+        "run/manifest.json is not what compress writes (ValueError: the columns of files.parquet "
+        f"are ['path']): {AGAIN}",
+        "verify --input=run",
+        with_a_file_list(parquet(path=["x"])),
+    ),
+    Case(
         "--input=run was made by an encoder alone (pretrained), so its latents cannot be decoded: "
         "compress with a model directory that train wrote",
         "reconstruct --input=run",
@@ -885,7 +928,7 @@ ELSEWHERE = [
     seen(
         "--output=out was filled by another command while this one worked, and that one stays: "
         "give another folder, or --overwrite",
-        "beam_job/test_completion.py::test_sizes_come_in_the_order_of_the_dataset_whatever_came_first",
+        "beam_job/test_completion.py::test_a_second_run_stays_out_of_an_output_that_is_filled",
         "filled by another command",
     ),
     seen(
@@ -1013,48 +1056,38 @@ ELSEWHERE = [
         "evaluate needs bjontegaard and imagecodecs: pip install 'emnist-latents[evaluate]'",
     ),
     seen(
-        "--output=out: another command removed what this one began: run it again",
-        "beam_job/test_errors.py::test_an_attempt_that_somebody_removes_is_told",
-        "another command removed what this one began",
-    ),
-    seen(
         "out/a cannot be written (No space left on device): make room there, and run it again",
-        "transforms/test_files.py::test_the_way_out_goes_by_what_is_wrong",
+        "transforms/storage/test_files.py::test_the_way_out_goes_by_what_is_wrong",
         "make room there",
     ),
     seen(
-        "_incomplete-1/publishing says that another command is publishing to out: wait for it; "
-        "where it was killed, run it again with --resume, or remove that file",
-        "beam_job/test_resume.py::test_who_was_killed_while_publishing_is_in_nobodys_way",
-        "another command is publishing",
+        "pipe is not a regular file: give a file that can be read twice",
+        "transforms/storage/test_files.py::test_a_file_that_can_be_read_once_is_refused",
+        "is not a regular file: give a file that can be",
     ),
     seen(
-        "--resume: another command is at work on out/_incomplete-1: wait for its end",
-        "beam_job/test_resume.py::test_a_run_that_somebody_works_on_is_not_taken_over",
-        "another command is at work on",
+        "out/_claim.json cannot be locked (Operation not supported): its file system has no locks; "
+        "give a folder on another one",
+        "transforms/storage/test_files.py::test_a_file_system_without_locks_is_told",
+        "its file system has no locks; give a folder on another one",
     ),
     seen(
         "--resume: out/checkpoint.npz is of another training, by seed (0 there, 1 now): give the "
-        "same flags to go on with it, or --overwrite without --resume to start anew",
+        "same flags to continue it, or --overwrite without --resume to start again",
         "beam_job/test_train.py::test_training_that_was_killed_goes_on_from_its_last_epoch",
         "of another training, by",
     ),
     seen(
-        "data/sample was removed while sample was staged: run it again",
+        "data/sample was removed, or is being written by another command, while sample was staged: "
+        "run it again",
         "beam_job/test_errors.py::test_a_dataset_that_somebody_removes_is_told",
-        "was removed while sample was staged: run it again",
+        "while sample was staged: run it again",
     ),
     seen(
         "training stopped in its first epoch, where the loss was no number, so there is no model: "
         "try a smaller --learning_rate",
         "beam_job/test_train.py::test_a_loss_that_is_no_number_is_told_in_one_line",
         "stopped in its first epoch",
-    ),
-    seen(
-        "the images and the latents of the report's sample differ: run it again, and report it if "
-        "it happens again",
-        "beam_job/test_errors.py::test_a_sample_of_other_images_is_told",
-        "the images and the latents of the report's sample differ",
     ),
     seen(
         "6 latents in 1 files, 0 images written in 0, 0 measured: these must agree, so nothing is "
@@ -1085,20 +1118,15 @@ ELSEWHERE = [
         "is installed, and cannot be imported",
     ),
     seen(
-        "out/a is gone: something removed it while the job ran; run it again",
-        "transforms/test_files.py::test_a_file_is_written_listed_moved_and_removed",
-        "is gone",
-    ),
-    seen(
         "f: has fewer rows than when the job was planned; leave the input as it is while the job "
         "runs, then run it again",
-        "transforms/test_images.py::test_a_parquet_file_that_shrank_is_an_error",
+        "transforms/inputs/test_read.py::test_a_parquet_file_that_shrank_is_an_error",
         "has fewer rows than when the job was planned",
     ),
     seen(
         "f: shorter than it was when the job was planned; leave the input as it is while the job "
         "runs, then run it again",
-        "transforms/test_images.py::test_a_raw_file_that_shrank_is_an_error",
+        "transforms/inputs/test_read.py::test_a_raw_file_that_shrank_is_an_error",
         "shorter than it was",
     ),
     seen(
@@ -1110,7 +1138,7 @@ ELSEWHERE = [
     seen(
         "f: was written to while the job read it, so nothing is published: leave the input as it "
         "is while the job runs, then run it again",
-        "beam_job/test_compress.py::test_an_input_that_is_written_to_while_it_is_read_is_refused",
+        "transforms/inputs/test_read.py::test_a_file_that_is_written_to_while_it_is_read_is_an_error",
         "was written to while the job read it",
     ),
     seen(
@@ -1120,14 +1148,26 @@ ELSEWHERE = [
         "and cannot be read any more",
     ),
     seen(
-        "an input went away while the job read it (…): put it back, and run it again",
-        "beam_job/test_datasets.py::test_an_input_that_went_away_is_told",
-        "went away while the job read it",
+        "f: cannot be read (…): put it back, or give another file",
+        "transforms/inputs/test_files.py::"
+        "test_a_file_that_is_written_to_between_two_looks_is_refused",
+        "put it back, or give another",
+    ),
+    seen(
+        "f: is a gzip, which cannot be read from the middle: unpack it",
+        "transforms/inputs/test_files.py::test_a_gzip_has_no_shards",
+        "which cannot be read from the middle: unp",
+    ),
+    seen(
+        "shard split=all/part-00000-of-00001: its segments have 3 rows and its key says 2: correct "
+        "the shard, or have transforms.stretches_of make it",
+        "transforms/inputs/test_read.py::test_a_shard_of_other_rows_than_its_key_says_is_refused",
+        "its segments have 3 rows and its key says ",
     ),
     seen(
         "--output=out was overwritten by another command while this one worked, and that one "
         "stays: give another folder, or --overwrite",
-        "cluster/test_store_resume.py::test_a_later_command_that_overwrites_stays",
+        "beam_job/test_resume.py::test_who_overwrites_a_run_at_work_stays",
         "overwritten by another command",
     ),
     seen(
@@ -1149,12 +1189,12 @@ ELSEWHERE = [
     ),
     seen(
         "split all: image_id 2 came through twice: run it again, and report it if it happens again",
-        "transforms/test_latents.py::test_an_image_id_twice_is_an_error",
+        "transforms/test_write_shards.py::test_a_shard_that_is_not_whole_fails",
         "image_id 2 came through twice",
     ),
     seen(
         "it names no bucket: give s3://BUCKET/...",
-        "transforms/test_object_stores.py::test_a_path_without_a_bucket",
+        "transforms/storage/test_check.py::test_a_path_without_a_bucket",
         "names no bucket: give s3://BUCKET/",
     ),
     seen(
@@ -1166,14 +1206,25 @@ ELSEWHERE = [
 ]
 
 PASSED_ON = {
-    "too_many_rejects(ordered, run.max_rejects)": (
+    "_busy(attempt, kind)": "tests/beam_job/test_resume.py::test_who_comes_second_stays_out",
+    "_gone(child(attempt.folder, JOB))": (
+        "tests/beam_job/test_resume.py::test_an_attempt_that_somebody_removes_leaves_the_older_run"
+    ),
+    "_gone(error.filename)": (
+        "tests/beam_job/test_resume.py::"
+        "test_a_file_that_somebody_removes_is_named_and_publishes_nothing"
+    ),
+    "too_many_rejects(rejects, run.max_rejects)": (
         "tests/beam_job/test_errors.py::test_rejects_of_all_shards_count"
     ),
     "too_many_rejects(rejected, self._max_rejects)": (
         "tests/beam_job/test_inputs.py::test_one_bad_image_goes_to_rejects_and_the_rest_go_on"
     ),
-    "line.format(cause=error, **told)": (
-        "tests/transforms/test_object_stores.py::test_an_answer_that_is_no_listing"
+    "_line(where, failed)": (
+        "tests/transforms/storage/test_check.py::test_an_answer_that_is_no_listing"
+    ),
+    "str(error).removeprefix(f'{path}: ')": (
+        "tests/transforms/storage/test_check.py::test_a_scheme_that_has_no_store"
     ),
 }
 """Places whose message comes from another, as the source has it, and the test that sees it."""

@@ -225,6 +225,7 @@ FORBIDDEN_CALLS = {"__import__", "compile", "eval", "exec"} | {
 FORBIDDEN_CALLS |= {"os.popen", "os.system", "yaml.load", "yaml.unsafe_load"}
 FORBIDDEN_METHODS = {"extractall", "enable_unsafe_deserialization"}
 IMPORTED_BY_NAME = {
+    "import_module(_MODULES[type(settings)])",
     "import_module(_PACKAGES[engine])",
     "import_module(f'{__name__}.{module}')",
     "import_module(name)",  # Of REPORT_IMPORTS.

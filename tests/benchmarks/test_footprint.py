@@ -1,9 +1,9 @@
 import pytest
 
-from beam_job.datasets import cut_shards
 from beam_job.options import DEFAULT_SHARD_SIZE
 from benchmarks import measured
 from benchmarks.footprint import DATASETS, graph_bytes
+from transforms.inputs.dataset import cut_shards
 
 
 @pytest.mark.parametrize("kind", DATASETS)

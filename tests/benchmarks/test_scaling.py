@@ -37,10 +37,10 @@ def test_time_is_start_and_images_and_requests_of_all_shards_on_equal_cores():
 
 
 @pytest.mark.usefixtures("_round_numbers")
-def test_files_are_moved_and_inspected_sixteen_at_a_time():
+def test_files_are_published_and_inspected_sixty_four_at_a_time():
     assert scaling.shards(10**10, 16_384) == 610_352
-    assert scaling.publish_seconds(610_352) == pytest.approx(61_035.2 / 16)
-    assert scaling.inspect_seconds(16) == pytest.approx(0.1)
+    assert scaling.publish_seconds(610_352) == pytest.approx(61_035.2 / 64)
+    assert scaling.inspect_seconds(64) == pytest.approx(0.1)
 
 
 def test_the_graph_is_full_where_its_line_meets_the_limit(monkeypatch: pytest.MonkeyPatch):

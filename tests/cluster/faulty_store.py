@@ -101,7 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _ask_backend(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         own = self.headers["Host"]
-        headers = {name: value for name, value in self.headers.items() if name != "Expect"}
+        headers = {
+            name: value
+            for name, value in self.headers.items()
+            if name.lower() not in ("expect", "host")
+        }
         headers["Host"] = self.backend
         connection = http.client.HTTPConnection(self.backend, timeout=60)
         with contextlib.closing(connection):

@@ -11,7 +11,7 @@ from socket import socket
 import pytest
 
 from tests.cluster.stores import BUCKET, SECONDS, Store, google_account, refused
-from transforms.object_stores import ANSWER_SECONDS
+from transforms.storage.check import ANSWER_SECONDS
 
 
 @pytest.fixture(scope="module", params=["s3", "gcs"])

@@ -136,8 +136,8 @@ def stage_of(job: Job, transform: str) -> Stage:
 
 
 def test_compress_reads_encodes_and_writes_in_one_stage_behind_a_reshuffle(launched: Job):
-    stage = stage_of(launched, "ReadImages/ReadShards/ParDo(_ReadShard)")
-    assert stage.names[0] == "ReadImages/SpreadShards/ReshufflePerKey/GroupByKey/Read"
+    stage = stage_of(launched, "ReadImages/ReadShards/ParDo(_ReadShards)")
+    assert stage.names[0] == "SpreadShards/ReshufflePerKey/GroupByKey/Read"
     assert {
         "NormalizeImages",
         "ReshapeImages",
@@ -147,16 +147,15 @@ def test_compress_reads_encodes_and_writes_in_one_stage_behind_a_reshuffle(launc
     } <= set(stage.names)
     (before,) = (other for other in stages(launched.pipeline) if "Shards/Impulse" in other.names)
     assert len(before.leaving) == 1
-    assert next(iter(before.leaving)).startswith("ReadImages/SpreadShards/ReshufflePerKey/")
+    assert next(iter(before.leaving)).startswith("SpreadShards/ReshufflePerKey/")
 
 
 def test_images_do_not_leave_the_worker_that_reads_them(launched: Job):
-    """But for those that the report shows, and latents of a shard that a runner cut in two."""
+    """But for those that the report shows, with what is counted, and pieces of latents."""
     stage = stage_of(launched, "NormalizeImages")
     assert stage.leaving == {
-        "ReadImages/ReadShards/ParDo(_ReadShard):rejects",
-        "SampleImages:None",
-        "SampleLatents:None",
+        "FindFinished/ParDo(_FindFinished):finished",
+        "CountFinished:None",
         "CountRead:None",
         "CountPrepared:None",
         "CountEncoded:None",

@@ -72,7 +72,9 @@ def test_now_and_then_is_a_share_that_a_seed_decides():
         ({"a.parquet": b"whole", "dataset.json": b"{}"}, None),
         ({"_incomplete-1/a.parquet": b"who"}, "_incomplete-1/a.parquet"),
         ({"a.parquet": b"who"}, "a.parquet"),
-        ({"_incomplete-1/notes/a.json": b'{"path'}, "_incomplete-1/notes/a.json"),
+        ({"_incomplete-1/a.0123456789ab.parquet": b"whole", "dataset.json": b""}, None),
+        ({"_incomplete-1/a.0123456789ab.parquet": b"who"}, "_incomplete-1/a.0123456789ab.parquet"),
+        ({"_incomplete-1/notes/a.json": b'[["path'}, "_incomplete-1/notes/a.json"),
     ],
 )
 def test_half_of_a_file_is_found(left: dict[str, bytes], said: str | None):

@@ -1,11 +1,11 @@
-"""Commands on object stores that are killed and gone on with, and two at once; FnApiRunner."""
+"""Commands on object stores that are killed and continued, and two at once; FnApiRunner."""
 
 import json
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_job import publishing, stage
+from beam_job import stage
 from beam_job.__main__ import run
+from beam_job.outputs.attempt import Attempt, Kind, abandon, begin
+from beam_job.outputs.seal import seal
 from tests.cluster.faulty_store import Fault, Plan, faulty
 from tests.cluster.processes import end, start_command
 from tests.cluster.store_faults import NEVER, normalised, published
@@ -22,8 +24,10 @@ from tests.cluster.stores import Store, job
 from tests.conftest import RUNNER
 from transforms import encode
 from transforms.autoencoder import import_keras
-from transforms.errors import FilledError, RunError
-from transforms.files import write_bytes
+from transforms.errors import FilledError
+from transforms.shard_files import FinishedShard, ShardFile
+from transforms.storage import stores
+from transforms.storage.files import write_bytes
 
 SHARDS = "--shard_size=200"
 
@@ -48,6 +52,7 @@ def here(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets this process use the store too."""
     for name, value in store.env.items():
         monkeypatch.setenv(name, value)
+    stores.client.cache_clear()
 
 
 def stage_flags(store: Store, folder: str) -> list[str]:
@@ -81,11 +86,10 @@ def killed(store: Store, argv: list[str], is_time: Callable[[], bool]) -> None:
             process.communicate()
 
 
-def notes(store: Store, output: str) -> dict[str, dict[str, Any]]:
-    """What the attempts in an output have noted, by the file's name."""
+def notes(store: Store, output: str) -> list[ShardFile]:
+    """The files that the attempts in an output have noted."""
     names = [name for name in store.names(output) if "/notes/" in name]
-    noted = [json.loads(store.read(f"{output}/{name}")) for name in names]
-    return {note["path"]: note for note in noted}
+    return [FinishedShard.from_json(store.read(f"{output}/{name}")).file for name in names]
 
 
 def shard_starts(store: Store) -> set[tuple[str, int]]:
@@ -95,15 +99,16 @@ def shard_starts(store: Store) -> set[tuple[str, int]]:
 
 
 def check_same(store: Store, output: str, whole: str) -> None:
-    found, expected = normalised(store.tree(output)), normalised(store.tree(whole))
+    found, expected = (normalised(published(store.tree(name))) for name in (output, whole))
     assert found == expected
+    assert not any(name.startswith("_incomplete-") for name in store.names(output))
 
 
 @pytest.mark.usefixtures("here")
-def test_compressing_goes_on(store: Store, output: str, monkeypatch: pytest.MonkeyPatch):
+def test_compressing_is_continued(store: Store, output: str, monkeypatch: pytest.MonkeyPatch):
     argv = compress_flags(store, output)
     killed(store, argv, lambda: len(notes(store, output)) >= 2)
-    done = {(note["split"], note["first_image_id"]) for note in notes(store, output).values()}
+    done = {(file.split, file.first_image_id) for file in notes(store, output)}
     assert 2 <= len(done) < len(shard_starts(store))
     assert "manifest.json" not in store.names(output)
     encoded: list[tuple[str, int]] = []
@@ -121,7 +126,7 @@ def test_compressing_goes_on(store: Store, output: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("here")
-def test_staging_goes_on(store: Store, output: str, monkeypatch: pytest.MonkeyPatch):
+def test_staging_is_continued(store: Store, output: str, monkeypatch: pytest.MonkeyPatch):
     argv = stage_flags(store, output)
     killed(store, argv, lambda: len(notes(store, f"{output}/sample")) >= 2)
     done = notes(store, f"{output}/sample")
@@ -132,10 +137,10 @@ def test_staging_goes_on(store: Store, output: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(stage, "staged_bytes", lambda *given: written.append(1) or plain(*given))
     assert run([*argv, "--resume"]) == 0
     assert len(written) == len(shard_starts(store)) - len(done)
-    assert store.tree(output) == store.tree("resume/data")
+    check_same(store, f"{output}/sample", "resume/data/sample")
 
 
-def test_training_goes_on(store: Store, output: str, tmp_path: Path):
+def test_training_is_continued(store: Store, output: str, tmp_path: Path):
     images = ["--dataset=sample", f"--data_dir={store.url('resume/data')}"]
     common = ["train", *images, "--epochs=3", "--quiet"]
     argv = [*common, f"--output={store.url(output)}"]
@@ -145,7 +150,7 @@ def test_training_goes_on(store: Store, output: str, tmp_path: Path):
     whole = f"--output={tmp_path}"
     assert job(*common, whole, env=store.env, seconds=500)[0] == 0
     found = published(store.tree(output))
-    assert set(found) == {path.name for path in tmp_path.iterdir()}
+    assert {*found, "_claim.json"} == {path.name for path in tmp_path.iterdir()}
     card, expected = (
         json.loads(found["model.json"]),
         json.loads((tmp_path / "model.json").read_text()),
@@ -170,7 +175,7 @@ def test_of_two_commands_at_once_one_wins(store: Store, output: str, *, overwrit
         for process in processes:
             end(process)
     ended = sorted(zip((process.returncode for process in processes), said, strict=True))
-    lines = [line for line in "".join(said).splitlines() if not line.startswith("note: waiting ")]
+    lines = [line for line in "".join(said).splitlines() if not line.startswith("note: ")]
     statuses = [status for status, _ in ended]
     if overwrite and statuses == [0, 0]:  # One after the other; else the later is told of.
         assert lines == []
@@ -181,87 +186,85 @@ def test_of_two_commands_at_once_one_wins(store: Store, output: str, *, overwrit
     check_same(store, f"{output}-{overwrite}", "resume/whole")
 
 
-@pytest.fixture
-def begun(store: Store, output: str) -> Iterator[Callable[[bytes], tuple[Any, dict[str, Any]]]]:
-    """Begins attempts at one output, each with a file of some content."""
+KIND = Kind("run", "seal.json", owned=("a",), resumable=True)
 
-    def begin(content: bytes) -> tuple[publishing.Attempt, dict[str, Any]]:
-        attempt = publishing.begin(store.url(output), "--output")
-        return attempt, {"a/b": write_bytes(f"{attempt.folder}/a/b", content)}
 
-    yield begin
-    store.remove(output)
+def attempt_at(store: Store, output: str, content: bytes, *, replace: bool) -> Attempt:
+    """An attempt at an output, with a file of some content."""
+    attempt = begin(store.url(output), "--output", replace=replace)
+    write_bytes(f"{attempt.folder}/b", content)
+    return attempt
+
+
+def sealed(attempt: Attempt, *, replace: bool) -> None:
+    seal(attempt, KIND, {"a/b": "b"}, sealing(attempt), replace=replace)
+
+
+def sealing(attempt: Attempt) -> bytes:
+    return json.dumps({"run_id": attempt.run_id}).encode()
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("overwrite", [False, True], ids=["", "overwrite"])
-def test_one_publishes_at_a_time(store: Store, output: str, begun, *, overwrite: bool):
-    """Three that publish at once, as threads, five times."""
+@pytest.mark.parametrize("replace", [False, True], ids=["", "overwrite"])
+def test_of_many_that_seal_at_once_one_stays(store: Store, output: str, *, replace: bool):
+    """Three that seal at once, as threads, five times."""
     for _ in range(5):
-        attempts = [begun(name.encode()) for name in "xyz"]
-        start, ended = threading.Barrier(len(attempts)), []
+        attempts = [attempt_at(store, output, name.encode(), replace=replace) for name in "xyz"]
+        start = threading.Barrier(len(attempts))
+        ended: list[Attempt] = []
 
-        def work(attempt: publishing.Attempt, facts: dict[str, Any]) -> None:
+        def work(attempt: Attempt) -> None:
             start.wait()  # noqa: B023  # Joined before the next round.
-            name = store.read(f"{output}/{attempt.folder.rpartition('/')[2]}/a/b")
             try:
-                publishing.publish(attempt, facts, "seal", name, ("a",), overwrite=overwrite)
-                ended.append(name)  # noqa: B023
+                sealed(attempt, replace=replace)
+                ended.append(attempt)  # noqa: B023
             except FilledError:
-                publishing.abandon(attempt)
+                abandon(attempt)
 
-        threads = [threading.Thread(target=work, args=attempt) for attempt in attempts]
+        threads = [threading.Thread(target=work, args=(attempt,)) for attempt in attempts]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(ended) >= 1 if overwrite else len(ended) == 1
-        content = store.tree(output)
-        assert content == {"a/b": content["seal"], "seal": content["seal"]}
-        assert content["seal"] == ended[-1] if not overwrite else content["seal"] in ended
+        assert len(ended) >= 1 if replace else len(ended) == 1
+        content = published(store.tree(output))
+        (stays,) = [one for one in ended if sealing(one) == content["seal.json"]]
+        assert content == {
+            "a/b": b"xyz"[attempts.index(stays) :][:1],
+            "seal.json": sealing(stays),
+        }
         store.remove(output)
 
 
 @pytest.mark.usefixtures("here")
-def test_a_later_command_that_overwrites_stays(store: Store, output: str, begun):
-    first, second = begun(b"first"), begun(b"second")
-    publishing.publish(*second, "seal", b"second", ("a",), overwrite=True)
+def test_who_was_overwritten_brings_nothing_in(store: Store, output: str):
+    first, second = (
+        attempt_at(store, output, content, replace=True) for content in (b"first", b"second")
+    )
+    sealed(second, replace=True)
     with pytest.raises(FilledError, match="overwritten by another command"):
-        publishing.publish(*first, "seal", b"first", ("a",), overwrite=True)
-    publishing.abandon(first[0])
-    assert store.tree(output) == {"a/b": b"second", "seal": b"second"}
+        sealed(first, replace=True)
+    abandon(first)
+    expected = {"a/b": b"second", "seal.json": sealing(second)}
+    assert published(store.tree(output)) == expected
+    sealed(second, replace=True)  # As a runner may do the last step again.
+    assert published(store.tree(output)) == expected
 
 
 @pytest.mark.usefixtures("here")
-def test_an_earlier_command_that_overwrites_leaves_the_later_be(store: Store, output: str, begun):
-    first, second = begun(b"first"), begun(b"second")
-    publishing.publish(*first, "seal", b"first", ("a",), overwrite=True)
-    assert store.tree(output)["seal"] == b"first"
-    publishing.publish(*second, "seal", b"second", ("a",), overwrite=True)
-    assert store.tree(output) == {"a/b": b"second", "seal": b"second"}
-
-
-@pytest.mark.usefixtures("here")
-def test_a_claim_that_was_left_is_told_of(store: Store, output: str, begun, monkeypatch, capsys):
-    monkeypatch.setattr(publishing, "_TRIES", 4)
-    monkeypatch.setattr(publishing, "_TOLD_AT", 2)
-    dead, _ = begun(b"dead")
-    write_bytes(f"{dead.folder}/publishing", b"")
-    attempt, facts = begun(b"new")
-    with pytest.raises(RunError) as raised:
-        publishing.publish(attempt, facts, "seal", b"", ("a",), overwrite=False)
-    assert str(raised.value) == (
-        f"{dead.folder}/publishing says that another command is publishing to {store.url(output)}: "
-        "wait for it; where it was killed, run it again with --resume, or remove that file"
+def test_an_earlier_command_that_overwrites_leaves_the_later_be(store: Store, output: str):
+    first, second = (
+        attempt_at(store, output, content, replace=True) for content in (b"first", b"second")
     )
-    assert capsys.readouterr().err == (
-        f"note: waiting for who publishes by {dead.folder}/publishing\n"
-    )
-    publishing.publish(dead, {}, "seal", b"", (), overwrite=False)  # As --resume goes on with it.
+    sealed(first, replace=True)
+    assert store.read(f"{output}/seal.json") == sealing(first)
+    sealed(second, replace=True)
+    expected = {"a/b": b"second", "seal.json": sealing(second)}
+    assert published(store.tree(output)) == expected
 
 
 @pytest.mark.usefixtures("here")
-def test_publishing_that_was_killed_goes_on(store: Store, output: str):
+def test_publishing_that_was_killed_is_continued(store: Store, output: str):
     argv = compress_flags(store, output)
 
     def is_publishing() -> bool:
@@ -269,7 +272,7 @@ def test_publishing_that_was_killed_goes_on(store: Store, output: str):
 
     killed(store, argv, is_publishing)
     names = store.names(output)
-    assert any(name.endswith("/publishing") for name in names)
+    assert "_claim.json" in names
     assert "manifest.json" not in names
     assert job(*argv, env=store.env)[0] == 2
     assert store.names(output) == names
@@ -284,7 +287,7 @@ def test_no_half_of_a_file_is_ever_there(store: Store, output: str, monkeypatch)
     with faulty(store.address, plan) as address:
         script = (
             "import sys; from transforms.errors import StoreFailedError\n"
-            "from transforms.files import write_bytes\n"
+            "from transforms.storage.files import write_bytes\n"
             "try: write_bytes(sys.argv[1], b'x' * int(sys.argv[2]))\n"
             "except StoreFailedError as error: print(error)\n"
         )

@@ -92,9 +92,10 @@ def test_the_launcher_starts_the_job_and_does_not_wait():
     ]
 
 
-def test_overwrite_may_be_said_no():
-    options, _ = launched(overwrite="false")
-    assert not options.overwrite
+@pytest.mark.parametrize("said", [True, False])
+def test_switches_are_said_yes_or_no(*, said: bool):
+    options, _ = launched(overwrite=str(said).lower(), resume=str(said).lower())
+    assert (options.overwrite, options.resume) == (said, said)
 
 
 def test_what_a_run_needs_is_asked_for():
@@ -146,6 +147,7 @@ def test_a_default_is_the_flags(name: str):
         ("shard_size", ["1", "100000"], ["0", "1.5", "ten", ""]),
         ("max_rejects", ["0", "10"], ["-1", "all", ""]),
         ("overwrite", ["true", "false"], ["yes", "True", ""]),
+        ("resume", ["true", "false"], ["yes", "True", ""]),
     ],
 )
 def test_a_parameter_takes_what_the_flag_takes(name: str, good: list[str], bad: list[str]):

@@ -24,7 +24,7 @@ import psutil
 
 from beam_job.__main__ import run
 from beam_job.datasets import staged_dataset
-from beam_job.publishing import ATTEMPT_PREFIX
+from beam_job.outputs.attempt import ATTEMPT_PREFIX, CLAIM
 from transforms.errors import InputError
 from transforms.model_directory import find_model
 
@@ -243,6 +243,8 @@ class Workplace:
         """What a command writes, undisturbed; found once, and the work folder is then its own."""
         if name not in self.references:
             self.clear()
+            if name == "compress staged":  # In the shards that the others read.
+                self.run(COMMANDS["stage"].argv)
             ended = self.run(COMMANDS[name].argv)
             content = content_of(self.work / COMMANDS[name].output)
             self.references[name] = Reference(content, ended.seconds)
@@ -259,12 +261,12 @@ class Workplace:
 def content_of(folder: Path) -> Content:
     """Every file below a folder, but for what is of one run alone: its id, times and flags.
 
-    Leaves out attempts, which are no part of what an output holds.
+    Leaves out attempts, and which of them may write there: no part of what an output holds.
     """
     contents = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and ATTEMPT_PREFIX not in str(path)
+        if path.is_file() and path.name != CLAIM and ATTEMPT_PREFIX not in str(path)
     }
     return {name: _comparable(name, content) for name, content in contents.items()}
 
@@ -331,7 +333,9 @@ def is_told_incomplete(work: Path, command: Command) -> bool:
             status = run(["verify", f"--input={folder}"])
         # Where nothing had been done the folder itself is gone again.
         return (
-            status == 2 and re.search("no complete run|is no folder", said.getvalue()) is not None
+            status == 2
+            and re.search("no complete run|is no folder|is not a folder", said.getvalue())
+            is not None
         )
     if command.argv[0] == "train":
         try:

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from beam_job.publishing import ATTEMPT_PREFIX, PUBLISHING
-from beam_job.resume import read_note
+from beam_job.outputs.attempt import ATTEMPT_PREFIX, CLAIM
+from beam_job.outputs.resume import read_note
 from tests.torture.campaign import (
     COMMANDS,
     Command,
@@ -108,7 +108,7 @@ def moment_of(rng: random.Random, victim: Victim, seconds: float) -> Moment:
         of = "checkpoint.npz" if victim.command == "train" else f"{ATTEMPT_PREFIX}*/*"
         return Moment(rng.uniform(0, 0.3 * seconds), 1, of)
     if kind < 0.85:
-        return Moment(rng.uniform(0, 0.05), 1, f"{ATTEMPT_PREFIX}*/{PUBLISHING}")
+        return Moment(rng.uniform(0, 0.05), 1, f"{ATTEMPT_PREFIX}*/seal-*.json")
     if victim.older:
         return Moment(rng.uniform(0, 0.02), gone=COMMANDS[victim.command].seal)
     of = "images/*/*" if victim.command in ("stage", "reconstruct") else "latents/*/*"
@@ -144,11 +144,11 @@ def before_resuming(folder: Path) -> Before:
     unnoted = 0
     for attempt in folder.glob(f"{ATTEMPT_PREFIX}*"):
         notes = [read_note(str(path)) for path in attempt.glob("notes/*/*.json")]
-        of_attempt = {note.file.path for note in notes if note is not None}
-        for path in of_attempt:
-            there = attempt / path
-            there = there if there.exists() else folder / path
-            noted[path] = there.stat().st_ino
+        of_attempt = {note.file.path: note.file.final_path for note in notes if note is not None}
+        for path, final in of_attempt.items():
+            there = [way for way in (attempt / path, folder / final) if way.exists()]
+            if there:  # Else it is being removed, as the output is complete.
+                noted[final] = there[0].stat().st_ino
         begun = [*attempt.glob("latents/*/*"), *attempt.glob("images/*/*")]
         unnoted += sum(str(path.relative_to(attempt)) not in of_attempt for path in begun)
     return Before(noted, unnoted)
@@ -209,7 +209,9 @@ def state(
         found = content_of(place.work / command.output)
         if victim.older and not differences(found, place.older):
             return "older whole", []
-        found.pop("checkpoint.npz", None)  # Of no account beside a model.
+        found.pop("checkpoint.npz", None)  # Of no account next to a model.
+        if command.argv[0] == "compress" and "report.html" not in found:
+            found["report.html"] = expected["report.html"]  # It comes last, and can again.
         return "complete", differences(found, expected)
     problems = [] if is_told_incomplete(place.work, command) else ["it doesn't say it's incomplete"]
     return "exchange" if victim.older else "incomplete", problems
@@ -223,6 +225,8 @@ def go_on(place: Workplace, command: Command, end: str, *, older: bool) -> list[
             _remove_attempts(place.work / command.output)
         elif argv[0] != "verify":
             argv.append("--overwrite")
+    elif not command.resumes and (place.work / command.output / CLAIM).exists():
+        argv.append("--overwrite")  # As it is told to.
     elif command.resumes:
         argv += ["--resume", *(["--overwrite"] if older and end == "older whole" else [])]
     running = Running(place.work, argv)

@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, PngImagePlugin
 
-from beam_job import publishing, resume
-from beam_job.datasets import DATASET_FILE, Dataset, cut_shards, staged_dataset
+from beam_job.datasets import DATASET_FILE, staged_dataset
 from beam_job.emnist import check_archive, saved_splits
-from beam_job.inputs import files_dataset, read_labels
+from beam_job.outputs.attempt import CLAIM, Attempt, Kind, begin
+from beam_job.outputs.resume import continued, describe
+from beam_job.outputs.seal import seal
 from beam_job.run_directory import MANIFEST, REJECTS, SIZES, complete_run
 from beam_job.verify import read_back
 from tests.nist import SIX, idx_images, idx_labels
@@ -34,11 +35,18 @@ from tests.torture.mutations import (
     mutated_zip,
 )
 from transforms.errors import InputError
-from transforms.images import decode_image, read_shard
+from transforms.images import Reject, Sample, Shard, ShardKey, decode_image
+from transforms.inputs.dataset import Dataset, cut_shards
+from transforms.inputs.files import files_dataset
+from transforms.inputs.labels import read_labels
+from transforms.inputs.read import read_shard
 from transforms.keras_file import UnknownNetworkError, keras_content, read_layers
 from transforms.latents import LatentBatch, LatentFormat
 from transforms.model_directory import find_model
+from transforms.shard_files import FinishedShard, ShardFile, note_path
+from transforms.sizes import Sizes
 from transforms.staged import staged_bytes, staged_table
+from transforms.storage.files import child, file_facts, find_files, write_bytes
 
 COUNT = 6
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 28, 28), np.uint8)
@@ -96,7 +104,8 @@ def _read_gzip(content: bytes, folder: Path) -> None:
 
 
 def _read_labels(content: bytes, folder: Path) -> None:
-    read_labels(str(_put(folder, "labels", content)), COUNT)
+    (found,) = find_files(str(_put(folder, "labels", content)))
+    read_labels(found, COUNT)
 
 
 def _staged_seeds() -> list[bytes]:
@@ -234,12 +243,7 @@ def _read_mat(content: bytes, folder: Path) -> None:
 def _run() -> dict[str, bytes]:
     """The files of a whole run of six images, two of them rejected, by their paths."""
     from beam_job.completion import Run, complete
-    from beam_job.decoded_sample import Sample
     from beam_job.model_facts import latents_metadata
-    from beam_job.publishing import begin
-    from transforms.images import Reject, ShardKey
-    from transforms.shard_files import ShardFile
-    from transforms.sizes import Sizes
 
     quantization = {"bits": 8, "scale": [0.1] * 4, "offset": [0.0] * 4}
     model = {
@@ -265,7 +269,7 @@ def _run() -> dict[str, bytes]:
             latents = np.arange(len(ids) * 4, dtype=np.uint8).reshape(-1, 4)
             batch = LatentBatch(key, len(ids), np.array(ids), np.array(ids, np.int16), latents)
             form = LatentFormat(characters, latents_metadata("x", model))
-            content = form.content(form.table([batch]))
+            content = form.content(form.table(batch))
             path = f"latents/{key.name}.parquet"
             _put(Path(attempt.folder), path, content)
             digest = hashlib.sha256(content).hexdigest()
@@ -285,12 +289,12 @@ def _run() -> dict[str, bytes]:
             decoder_engine=None,
             model_path=None,
             warnings=(),
-            updated={},
+            versions={},
         )
         written = sum(file.bytes for file in files)
         sizes = Sizes(4, 2, 4, 4, 4 * 784, 4 * 784 * 4, 16, written)
         rejects = [Reject("test", number, "there", number, "is none") for number in (3, 5)]
-        complete(run, files, {"test": sizes}, rejects, {}, Sample([], []))
+        complete(run, files, {"test": sizes}, rejects, [])
         top = Path(folder, "run")
         return {str(p.relative_to(top)): p.read_bytes() for p in top.rglob("*") if p.is_file()}
 
@@ -312,7 +316,7 @@ def _read_run(content: bytes, folder: Path, name: str) -> None:
     from transforms.decode import LatentShard, read_latents
 
     for key, file in run.shard_files():
-        path = publishing.child(str(folder), file.path)
+        path = child(str(folder), file.path)
         shard = LatentShard(key, path, file.sha256, run.manifest["model"])
         for _ in read_latents(shard, run.quantization, 2):
             pass
@@ -372,29 +376,36 @@ def _read_dataset(content: bytes, folder: Path) -> None:
 
 
 def _note_seeds() -> list[bytes]:
-    note = {
-        "path": LATENTS,
-        "split": "test",
-        "rows": 3,
-        "bytes": 9,
-        "sha256": "0" * 64,
-        "first_image_id": 0,
-        "last_image_id": 2,
-        "images_sha256": "1" * 64,
-    }
-    return [json.dumps(note).encode()]
+    digest = hashlib.sha256(NOTED_CONTENT).hexdigest()
+    file = ShardFile(NOTED, "test", 3, len(NOTED_CONTENT), digest, 0, 2, "1" * 64)
+    sizes = Sizes(*[3] * len(Sizes._fields))
+    rejects = (Reject("test", 1, "there", 1, "is none"),)
+    sample = Sample((0,), (7,), bytes(784), bytes(LATENT_BYTES))
+    return [FinishedShard(file, sizes, rejects, sample).to_json()]
+
+
+LATENT_BYTES = 4
+NOTED = "latents/split=test/part-00000-of-00002.0123456789ab.parquet"
+NOTED_CONTENT = b"latents"
 
 
 def _read_note(content: bytes, folder: Path) -> None:
-    from transforms.images import Shard, ShardKey
-    from transforms.shard_files import note_path
+    """A note as the graph finds it, and what is made of it at the end."""
+    from beam_job.compress_pipeline import _FindFinished
+    from beam_job.report_drawing import sample_table_bytes
+    from transforms.images import Stretch
 
-    key = ShardKey("test", 0, 2, 3)
-    _put(folder, f"out/_incomplete-a/{note_path(key)}", content)
-    attempt = publishing.Attempt(f"{folder}/out/_incomplete-a", f"{folder}/out")
-    for kept in resume.kept_shards(attempt, [Shard(key, ())]):
-        inside = (f"{attempt.folder}/{LATENTS}", f"{attempt.output}/{LATENTS}")
-        assert kept.path in inside, kept.path
+    shard = Shard(ShardKey("test", 0, 2, 3), ())
+    attempt = Attempt(f"{folder}/out", "a")
+    _put(folder, f"out/_incomplete-a/{note_path(shard.key)}", content)
+    _put(folder, f"out/_incomplete-a/{NOTED}", NOTED_CONTENT)
+    for found in _FindFinished(attempt, LATENT_BYTES).process(Stretch((shard,))):
+        if not isinstance(found, Stretch):
+            noted = found.value
+            assert noted.file.path == NOTED, noted.file.path
+            model = {"latent_dtype": "int8", "latent_size": LATENT_BYTES}
+            if noted.sample.image_ids:
+                sample_table_bytes([(noted.file.split, noted.sample)], model)
 
 
 def _job_seeds() -> list[bytes]:
@@ -411,10 +422,27 @@ def _job_seeds() -> list[bytes]:
 def _read_job(content: bytes, folder: Path) -> None:
     _put(folder, "_incomplete-a/job.json", content)
     _put(folder, "_incomplete-b/other", b"")
-    own = publishing.Attempt(f"{folder}/_incomplete-b", str(folder))
-    resume.taken_over(own, json.loads(_job_seeds()[0]), strictly=True)
-    for attempt in publishing.all_attempts(str(folder)):
-        publishing.release(attempt)
+    job = json.loads(_job_seeds()[0])
+    describe(continued(Attempt(str(folder), "b"), job, strictly=True), job)
+
+
+def _claim_seeds() -> list[bytes]:
+    return [json.dumps({"attempt": "a", "lost": ["b", "c"]}).encode()]
+
+
+def _read_claim(content: bytes, folder: Path) -> None:
+    """A claim that another attempt is to follow: nothing outside of the output may be touched."""
+    kind = Kind("run", "seal.json", owned=("latents",), resumable=True)
+    _put(folder, f"out/{CLAIM}", content)
+    _put(folder, "out/_incomplete-a/job.json", _job_seeds()[0])
+    _put(folder, "precious", b"precious")
+    attempt = begin(f"{folder}/out", "--output")
+    written = write_bytes(child(attempt.folder, "a"), b"some")
+    try:
+        seal(attempt, kind, {"latents/a": "a"}, b'{"run_id": "x"}', replace=False)
+    finally:
+        assert (folder / "precious").read_bytes() == b"precious"
+    assert file_facts(f"{folder}/out/latents/a") == written
 
 
 def _settings() -> Any:
@@ -542,6 +570,7 @@ READERS: dict[str, Reader] = {
     "dataset": Reader(_dataset_seeds, _read_dataset, mutated_json, 4),
     "note": Reader(_note_seeds, _read_note, mutated_json, 5),
     "job": Reader(_job_seeds, _read_job, mutated_json, 3),
+    "claim": Reader(_claim_seeds, _read_claim, mutated_json, 1.05),
     "checkpoint": Reader(
         _checkpoint_seeds, _read_checkpoint, mutated_zip({".npy": mutated_bytes}), 2
     ),

@@ -19,11 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_job import publishing, resume
 from beam_job.__main__ import run
-from beam_job.datasets import cut_shards, staged_dataset
-from beam_job.inputs import files_dataset, read_labels
-from beam_job.publishing import Attempt
+from beam_job.compress_pipeline import _FindFinished
+from beam_job.datasets import staged_dataset
+from beam_job.outputs.attempt import Attempt, Kind, abandon, begin
+from beam_job.outputs.resume import continued
+from beam_job.outputs.seal import seal
 from beam_job.run_directory import complete_run
 from beam_job.stage import with_gzips_staged
 from beam_job.verify import read_back
@@ -31,10 +32,15 @@ from tests.conftest import compress, tree
 from tests.nist import idx_images
 from tests.torture import readers
 from transforms.errors import InputError
-from transforms.files import FileSystemError, read_bytes
-from transforms.images import Shard, ShardKey, decode_image, read_shard
+from transforms.images import Shard, ShardKey, Stretch, decode_image
+from transforms.inputs.dataset import cut_shards
+from transforms.inputs.files import files_dataset
+from transforms.inputs.labels import read_labels
+from transforms.inputs.read import read_shard
 from transforms.keras_file import keras_content
 from transforms.shard_files import note_path
+from transforms.storage.errors import FileSystemError
+from transforms.storage.files import find_files, read_bytes
 
 IMAGES = np.random.default_rng(7).integers(0, 256, (6, 28, 28), np.uint8)
 MANY = struct.pack(">IIII", 0x803, 2**32 - 1, 28, 28)
@@ -124,9 +130,9 @@ def write_label_bomb(folder: str) -> None:
 def test_labels_are_read_no_further_than_there_are_images(tmp_path):
     write_label_bomb(str(tmp_path))
     with pytest.raises(InputError, match="holds more labels than the 6 images"):
-        read_labels(str(tmp_path / "labels"), 6)
+        read_labels(*find_files(f"{tmp_path}/labels"), 6)
     code = f"""
-try: t.read_labels({str(tmp_path / "labels")!r}, 6)
+try: t.read_labels(*t.find_files({f"{tmp_path}/labels"!r}), 6)
 except t.InputError: pass
 """
     assert peak_growth(code) < 32 << 20
@@ -147,7 +153,7 @@ except t.InputError: pass
 def test_headers_of_npy_that_lie(content, said, tmp_path):
     path = put(tmp_path, "labels", content)
     with pytest.raises(InputError, match=said) as caught:
-        read_labels(str(path), 6)
+        read_labels(*find_files(str(path)), 6)
     assert len(str(caught.value)) < 1000
     images = put(tmp_path, "images.npy", content)
     with pytest.raises(InputError, match=r"images\.npy: "):
@@ -351,14 +357,62 @@ def test_a_staged_dataset_names_files_of_its_own_alone(tmp_path):
         staged_dataset(str(tmp_path), "x")
 
 
-def test_a_note_moves_no_file_but_its_shards_own(tmp_path):
-    key = ShardKey("test", 0, 2, 3)
-    note = json.loads(readers._note_seeds()[0])
-    attempt = Attempt(f"{tmp_path}/_incomplete-a", str(tmp_path))
-    for path, kept in ((readers.LATENTS, 1), ("latents/other.parquet", 0), ("../../x", 0)):
-        noted = json.dumps({**note, "path": path}).encode()
-        put(tmp_path, f"_incomplete-a/{note_path(key)}", noted)
-        assert len(resume.kept_shards(attempt, [Shard(key, ())])) == kept
+@pytest.mark.parametrize(
+    ("path", "is_kept"),
+    [
+        (readers.NOTED, True),
+        ("latents/split=test/part-00001-of-00002.0123456789ab.parquet", False),
+        ("latents/split=test/../split=test/part-00000-of-00002.parquet", False),
+        ("../../x", False),
+        ("/etc/passwd", False),
+        ("s3://b/k", False),
+    ],
+)
+def test_a_note_is_of_its_shards_own_file_alone(path, is_kept, tmp_path):
+    shard = Shard(ShardKey("test", 0, 2, 3), ())
+    (seed,) = readers._note_seeds()
+    put(
+        tmp_path,
+        f"_incomplete-a/{note_path(shard.key)}",
+        seed.replace(readers.NOTED.encode(), path.encode()),
+    )
+    put(tmp_path, f"_incomplete-a/{readers.NOTED}", readers.NOTED_CONTENT)
+    find = _FindFinished(Attempt(str(tmp_path), "a"), readers.LATENT_BYTES)
+    assert (list(find.process(Stretch((shard,)))) != [Stretch((shard,))]) == is_kept
+
+
+@pytest.mark.parametrize("where", ["_claim.json", "manifest.json"])
+def test_an_id_that_leads_elsewhere_removes_nothing_there(where, tmp_path, random_images):
+    np.save(tmp_path / "images.npy", random_images)
+    flags = [f"--input={tmp_path}/images.npy", f"--output={tmp_path}/out", "--quiet"]
+    assert compress(*flags) == 0
+    put(tmp_path, "precious/file", b"precious")
+    put(tmp_path, "out/_incomplete-a/x", b"")
+    leads = "a/../../precious"
+    document = json.loads((tmp_path / "out" / where).read_bytes())
+    document.update({"attempt": leads, "lost": [leads]} if "claim" in where else {"run_id": leads})
+    put(tmp_path, f"out/{where}", json.dumps(document).encode())
+    assert compress(*flags, "--overwrite") == 0
+    assert tree(tmp_path / "precious") == {"file": b"precious"}
+
+
+@pytest.mark.parametrize(
+    "plan", [{"../precious/file": "x"}, {"latents/x": "../../precious/file"}, ["x"], "nested"]
+)
+@pytest.mark.parametrize("name", ["plan-a.json", "../../plan-a.json"])
+def test_a_plan_that_leads_elsewhere_is_not_carried_out(plan, name, tmp_path):
+    kind = Kind("run", "manifest.json", ("latents",))
+    attempt = begin(str(tmp_path / "out"), "--output")
+    put(tmp_path, "precious/file", b"precious")
+    put(tmp_path, "plan-a.json", json.dumps(plan).encode())
+    put(tmp_path, f"out/_incomplete-{attempt.run_id}/plan-a.json", json.dumps(plan).encode())
+    put(tmp_path, f"out/_incomplete-{attempt.run_id}/x", b"x")
+    claim = {"attempt": attempt.run_id, "plan": name, "lost": []}
+    put(tmp_path, "out/_claim.json", json.dumps(claim).encode())
+    content = json.dumps({"run_id": attempt.run_id}).encode()
+    seal(attempt, kind, {"latents/x": "x"}, content, replace=False)
+    assert tree(tmp_path / "precious") == {"file": b"precious"}
+    assert tree(tmp_path / "out/latents") == {"x": b"x"}
 
 
 # Networks.
@@ -442,10 +496,9 @@ def test_links_that_look_like_attempts_are_left_alone(elsewhere, tmp_path, rando
     assert tree(elsewhere) == before
 
 
-def test_an_attempt_with_a_linked_folder_is_not_gone_on_with(elsewhere, tmp_path):
+def test_an_attempt_with_a_linked_folder_is_not_continued(elsewhere, tmp_path):
     put(tmp_path, "out/_incomplete-x/job.json", readers._job_seeds()[0])
     (tmp_path / "out/_incomplete-x/latents").symlink_to(elsewhere)
-    own = publishing.begin(str(tmp_path / "out"), "--output")
-    taken = resume.taken_over(own, json.loads(readers._job_seeds()[0]), strictly=True)
-    assert taken == own
-    publishing.abandon(own)
+    own = begin(str(tmp_path / "out"), "--output")
+    assert continued(own, json.loads(readers._job_seeds()[0]), strictly=True) == own
+    abandon(own)

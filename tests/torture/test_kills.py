@@ -78,7 +78,12 @@ def test_a_seal_of_nothing_is_noticed(place, whole):
     shutil.rmtree(whole / "latents")
     (whole / "report.html").unlink()
     (whole / "sizes.json").unlink()
-    assert found_wrong(place) != []
+    assert "sizes.json is missing" in found_wrong(place)
+
+
+def test_a_report_that_is_not_drawn_yet_is_no_loss(place, whole):
+    (whole / "report.html").unlink()
+    assert found_wrong(place) == []
 
 
 def test_an_altered_manifest_is_noticed(place, whole):

@@ -2,6 +2,8 @@
 
 import os
 import random
+import re
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ import pytest
 from tests.cluster.processes import end, run_command, start_command, wait_until
 from tests.cluster.runners.conftest import parquet, stored, stored_names, upload
 from tests.cluster.runners.flink_cluster import FlinkCluster
-from tests.cluster.runners.s3_server import ADDRESS
+from tests.cluster.runners.s3_server import ADDRESS, BUCKET
 from tests.conftest import RUNNER, tree
 
 SIZES = ["--shard_size=1000", "--batch_size=500"]
 """Ten shards of the digits, so that every worker has some."""
 
 MANY = 60_000
+PARALLELISM = 2
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +151,7 @@ def test_a_task_manager_is_killed(
     cluster: FlinkCluster,
     on_cluster: list[str],
     many_local: Path,
+    logs: Path,
     attempt: int,
 ):
     chance = random.Random(attempt)
@@ -158,6 +162,7 @@ def test_a_task_manager_is_killed(
         names = lambda: stored_names(store, f"killed-{attempt}")  # noqa: E731
         enough = lambda: sum(n.endswith(".parquet") for n in names()) >= written  # noqa: E731
         wait_until(enough, 150, f"{written} shards are written", job)
+        noted = {name for name in names() if "/notes/" in name}
         cluster.kill_task_manager(victim)
         out, err = job.communicate(timeout=150)
     finally:
@@ -169,3 +174,19 @@ def test_a_task_manager_is_killed(
     found = stored(store, f"killed-{attempt}")
     assert found.keys() == tree(many_local).keys()
     assert parquet(found) == parquet(tree(many_local))
+    files = files_by_shard(logs / "s3.log", f"killed-{attempt}")
+    assert len(files) == MANY // 1000
+    done = {name.rpartition("/")[2].removesuffix(".json") for name in noted}
+    assert {shard: len(files[shard]) for shard in done} == dict.fromkeys(done, 1)
+    # What was in flight: a shard of each of the two workers, and what their zombies still wrote.
+    assert sum(map(len, files.values())) - len(files) <= 2 * PARALLELISM
+
+
+def files_by_shard(log: Path, run: str) -> dict[str, set[str]]:
+    """The names of files that were put into a run's attempt, by shard, as the server logged it."""
+    name = r"latents/[^/]+/(part-[-\w]+)\.(\w+)\.parquet"
+    put = re.compile(rf"PUT /{BUCKET}/{run}/_incomplete-\w+/{name}")
+    files: dict[str, set[str]] = defaultdict(set)
+    for shard, token in put.findall(log.read_text(errors="replace")):
+        files[shard].add(token)
+    return files
