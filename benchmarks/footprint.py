@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from beam_job import publishing
 from beam_job.completion import Run
-from beam_job.datasets import Dataset, ImageFile, cut_shards
 from beam_job.model_facts import model_facts
 from beam_job.options import DEFAULT_SHARD_SIZE, CompressOptions, beam_options, parse
-from beam_job.publishing import Attempt
-from beam_job.run_directory import MANIFEST
+from beam_job.outputs.attempt import Attempt
+from beam_job.run_directory import MANIFEST, versions
 from benchmarks.growth import fitted_line
 from transforms.engines.choice import NCNN, Engine, load_encoder
-from transforms.images import LABEL_COLUMN, Segment, Shard, ShardKey
+from transforms.images import LABEL_COLUMN, Segment, ShardKey, Stretch
+from transforms.inputs.dataset import Dataset, ImageFile, cut_stretches
 from transforms.model_directory import find_model
+from transforms.storage.files import child
 
 FOOTPRINT = Path(__file__).with_name("FOOTPRINT.json")
 _GRAPH_SHARDS = (100, 1_000, 10_000)
@@ -89,25 +89,26 @@ def _graph_bytes(dataset: Dataset) -> int:
 
     options, _ = parse(["compress", "--dataset=balanced", "--output=gs://a-bucket/out"])
     assert isinstance(options, CompressOptions)  # noqa: S101  # So mypy knows what was parsed.
-    shards = cut_shards(dataset, DEFAULT_SHARD_SIZE)
-    pipeline = build_pipeline(options, beam_options([]), _planned(options, dataset, shards), shards)
+    stretches = cut_stretches(dataset, DEFAULT_SHARD_SIZE)
+    planned = _planned(options, dataset, stretches)
+    pipeline = build_pipeline(options, beam_options([]), planned, stretches)
     return len(pipeline.to_runner_api().SerializeToString())
 
 
-def _planned(options: CompressOptions, dataset: Dataset, shards: list[Shard]) -> Run:
+def _planned(options: CompressOptions, dataset: Dataset, stretches: list[Stretch]) -> Run:
     model, engine = find_model(None), Engine(NCNN)
     return Run(
         created="",
-        updated=dataset.updated,
-        attempt=Attempt(f"{options.output}/_incomplete-0", options.output),
+        attempt=Attempt(options.output, "0123456789ab"),
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,
         sources=dataset.sources,
         staged=dataset.rows,
-        shards={shard.key.split: shard.key.of for shard in shards},
+        shards={key.split: key.of for stretch in stretches for (key, _) in stretch.shards},
         characters=dataset.characters,
         model=model_facts(model, engine, load_encoder(model, engine), "float32", None),
         flags=vars(options),
+        versions=versions(),
         max_rejects=0,
         decoder_engine=None,
         model_path=None,
@@ -122,7 +123,7 @@ def manifest_bytes_a_file() -> int:
     sizes: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for shard_size in _SAMPLE_SHARD_SIZES:
-            output = publishing.child(folder, str(shard_size))
+            output = child(folder, str(shard_size))
             flags = [f"--data_dir={folder}/data", f"--shard_size={shard_size}", "--quiet"]
             run(["compress", "--dataset=sample", f"--output={output}", *flags])
             content = Path(output, MANIFEST).read_bytes()

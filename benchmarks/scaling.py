@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from beam_job.inputs import FILES_AT_ONCE
 from beam_job.options import DEFAULT_SHARD_SIZE
 from benchmarks import assumptions, measured
 from benchmarks.contest import JOBS, WAYS
@@ -22,8 +21,8 @@ from benchmarks.stragglers import (
     shard_size_table,
     times_ideal,
 )
-from transforms.files import PARTS_AT_ONCE
 from transforms.images import PIXELS
+from transforms.storage.files import REQUESTS_AT_ONCE
 
 _ROOT = Path(__file__).parents[1]
 DOCUMENT = _ROOT / "docs/SCALING.md"
@@ -66,15 +65,15 @@ def shards(images: int, shard_size: int) -> int:
 
 
 def publish_seconds(files: int) -> float:
-    """What one process takes to move so many files in an object store, some at a time."""
+    """What one process takes to publish so many files in an object store, some at a time."""
     requests = sum(measured.requests_a_file("publish").values())
-    return files * requests * assumptions.REQUEST_SECONDS.value / PARTS_AT_ONCE
+    return files * requests * assumptions.REQUEST_SECONDS.value / REQUESTS_AT_ONCE
 
 
 def inspect_seconds(files: int) -> float:
     """What the launcher takes to look at so many input files in an object store."""
     requests = sum(measured.requests_a_file("inspect").values())
-    return files * requests * assumptions.REQUEST_SECONDS.value / FILES_AT_ONCE
+    return files * requests * assumptions.REQUEST_SECONDS.value / REQUESTS_AT_ONCE
 
 
 def graph_images(kind: str) -> int:
@@ -190,7 +189,9 @@ def _limits() -> Sequence[str]:
     images = [scale.images for scale in SCALES] + [last]
     lines: Mapping[str, Callable[[int], str]] = {
         "shards, and files": "{:,}".format,
-        f"publishing them, {PARTS_AT_ONCE} at a time": lambda count: _time(publish_seconds(count)),
+        f"publishing them, {REQUESTS_AT_ONCE} at a time": lambda count: _time(
+            publish_seconds(count)
+        ),
         "graph, staged images": lambda count: _megabytes(measured.graph_line("staged").at(count)),
         "manifest.json": lambda count: _megabytes(count * measured.manifest_bytes_a_file()),
         "requests billed as writes and reads, USD": lambda count: _dollars(_request_cost(count)),
@@ -198,8 +199,6 @@ def _limits() -> Sequence[str]:
     rows = [[name, *map(show, counts)] for name, show in lines.items()]
     label_line = [labelled_graph_bytes(*pair) for pair in zip(images, counts, strict=True)]
     rows.append(["graph, raw images with labels", *map(_megabytes, label_line)])
-    streams = [_time(count * PIXELS / assumptions.STREAM_BYTES.value) for count in images]
-    rows.append(["checksum, if the input is one raw file", *streams])
     return markdown_table(columns, rows)
 
 
@@ -233,13 +232,13 @@ def _first() -> Sequence[str]:
             f"{graph_images('staged'):,} staged ones, with the default shards."
         ),
         (
-            f"- **Publishing.** A file takes {moved:g} requests to be moved, one process moves "
-            f"{PARTS_AT_ONCE} at a time: at {request:g} s a request, "
+            f"- **Publishing.** A file takes {moved:g} requests, its copy within the store most of "
+            f"all; one process makes {REQUESTS_AT_ONCE} at a time: at {request:g} s a request, "
             f"{1 / publish_seconds(1):,.0f} files a second."
         ),
         (
             f"- **Looking at --input.** {inspected:g} requests a file, in the launcher, "
-            f"{FILES_AT_ONCE} files at a time: "
+            f"{REQUESTS_AT_ONCE} files at a time: "
             f"{_time(inspect_seconds(10_000))} for 10,000 files. A staged dataset takes 1."
         ),
     ]

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from beam_job import publishing
-from beam_job.inputs import files_dataset
-from beam_job.options import set_up_file_systems
-from beam_job.run_directory import MANIFEST
-from transforms.files import FileFacts, write_bytes
-from transforms.images import LABEL_COLUMN, PIXELS, Segment, Shard, ShardKey, read_shard
+from beam_job.options import set_up_stores
+from beam_job.outputs.attempt import begin
+from beam_job.outputs.seal import seal
+from beam_job.run_directory import RUN
+from transforms.images import LABEL_COLUMN, PIXELS, Segment, Shard, ShardKey
+from transforms.inputs.files import files_dataset
+from transforms.inputs.read import read_shard
 from transforms.staged import staged_bytes, staged_table
+from transforms.storage import stores
+from transforms.storage.files import child, write_bytes
 
 WRITES = ("COPY", "LIST", "POST", "PUT")
 """The kinds that cost what a write costs; DELETE is free, GET and HEAD are reads."""
@@ -48,17 +51,12 @@ def _requests(files: int) -> Mapping[str, Counter[str]]:
             write_bytes(path, _staged_content(number))
         phases["inspect"] = counted(lambda: files_dataset(f"{_BUCKET}/in/*/*", None, "auto"))
         phases["read"] = counted(lambda: _read(inputs))
-        attempt = publishing.begin(f"{_BUCKET}/out", "--output")
-        facts: dict[str, FileFacts] = {}
+        attempt = begin(f"{_BUCKET}/out-{files}", "--output")
+        published = {name: name for name in names}
         phases["write"] = counted(
-            lambda: facts.update(
-                {name: write_bytes(publishing.child(attempt.folder, name), b"1") for name in names}
-            )
+            lambda: [write_bytes(child(attempt.folder, name), b"1") for name in names]
         )
-        owned = ("latents", "rejects")
-        phases["publish"] = counted(
-            lambda: publishing.publish(attempt, facts, MANIFEST, b"{}", owned, overwrite=True)
-        )
+        phases["publish"] = counted(lambda: seal(attempt, RUN, published, b"{}", replace=True))
     return phases
 
 
@@ -78,7 +76,7 @@ def _read(paths: Sequence[str]) -> None:
 
 @contextmanager
 def s3_server() -> Iterator[Callable[[Callable[[], Any]], Counter[str]]]:
-    """An S3 server with a bucket, which Beam's file system is pointed at.
+    """An S3 server with a bucket, which this process is pointed at.
 
     Gives a function that calls another, and counts the requests that are made meanwhile.
     """
@@ -126,4 +124,5 @@ def _use(url: str) -> None:
     store = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
     store.create_bucket(Bucket=_BUCKET.removeprefix("s3://"))
     named = {"endpoint_url": url, "access_key_id": "any", "secret_access_key": "any"}
-    set_up_file_systems([f"--s3_{name}={value}" for name, value in named.items()])
+    set_up_stores([f"--s3_{name}={value}" for name, value in named.items()])
+    stores.client.cache_clear()

@@ -8,14 +8,18 @@ from collections.abc import Sequence
 
 from beam_job.__main__ import run
 
-OVERWRITE = {"--overwrite=true": ["--overwrite"], "--overwrite=false": []}
+SWITCHES = {
+    f"--{name}={value}": [f"--{name}"] if value == "true" else []
+    for name in ("overwrite", "resume")
+    for value in ("true", "false")
+}
 JOB_LABELS = "--labels={"
 """Begins Dataflow's labels of the job; our own --labels are those of images."""
 
 
 def command_line(launched_with: Sequence[str]) -> list[str]:
     """What the launcher's flags are to `python -m beam_job`."""
-    flags = [ours for flag in launched_with for ours in OVERWRITE.get(flag, [flag])]
+    flags = [ours for flag in launched_with for ours in SWITCHES.get(flag, [flag])]
     return ["compress", "--no_wait", *(_with_job_labels(flag) for flag in flags)]
 
 
