@@ -9,9 +9,10 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
+from beam_job.model_facts import STORED_DTYPES
 from beam_job.outputs.attempt import Attempt
 from beam_job.outputs.file_list import FILE_LIST, MAX_LISTED, file_list
-from beam_job.outputs.seal import is_sealed, seal, write_documents
+from beam_job.outputs.seal import is_sealed, seal
 from beam_job.recorded import recorded_source
 from beam_job.report import clipping_notes, sizes_report
 from beam_job.report_drawing import SAMPLE, draw_report, sample_table_bytes
@@ -19,10 +20,12 @@ from beam_job.run_directory import FORMAT, FORMAT_VERSION, REJECTS, RUN, SIZES, 
 from transforms.errors import InputError, JobError, RunError
 from transforms.images import Reject, Sample, too_many_rejects
 from transforms.inputs.dataset import Source
+from transforms.latents import no_latents
 from transforms.quantize import Quantization
 from transforms.shard_files import ShardFile
 from transforms.sizes import Sizes
 from transforms.storage.errors import STORAGE_ERRORS
+from transforms.storage.files import facts_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -92,11 +95,17 @@ def complete(
         documents[FILE_LIST] = file_list(ordered)
     else:
         listed = [file._replace(path=file.final_path)._asdict() for file in ordered]
-    written, facts = write_documents(run.attempt, documents)
-    listed += [{"path": name, **fact._asdict()} for name, fact in facts.items()]
-    sources = {file.final_path: file.path for file in ordered} | written
+    listed += [{"path": name, **facts_of(content)._asdict()} for name, content in documents.items()]
     manifest = {**_manifest(run, ordered, sizes), "files": listed}
-    seal(run.attempt, RUN, sources, _json(manifest), replace=run.flags["overwrite"])
+    seal(
+        run.attempt,
+        RUN,
+        {file.final_path: file.path for file in ordered},
+        documents,
+        _json(manifest),
+        replace=run.flags["overwrite"],
+        blank=no_latents(run.model["latent_size"], STORED_DTYPES[run.model["latent_dtype"]]),
+    )
     _draw(run)
 
 

@@ -11,7 +11,7 @@ from beam_job.completion import Run, complete
 from beam_job.model_facts import STORED_DTYPES, latents_metadata, model_facts
 from beam_job.options import CompressOptions, beam_options
 from beam_job.outputs.attempt import Attempt, abandon, begin
-from beam_job.outputs.resume import continued, describe, job_of, leave, read_note
+from beam_job.outputs.resume import continued, describe, job_of, leave
 from beam_job.outputs.seal import interruptible
 from beam_job.pipelines import import_meanwhile, is_local, new_pipeline, run_to_end, submit
 from beam_job.progress import Progress, tick
@@ -29,23 +29,15 @@ from transforms.engines.choice import (
     load_decoder,
     load_encoder,
 )
-from transforms.images import Reject, Sample, Shard, Stretch, with_sample
+from transforms.images import Reject, Sample, Stretch, with_sample
 from transforms.inputs.dataset import Dataset, cut_stretches
 from transforms.latents import LATENTS_FOLDER, LatentBatch
 from transforms.model_directory import Model
 from transforms.preprocess import NormalizeImages, ReshapeImages
 from transforms.quantize import Quantization
 from transforms.read_images import ReadShards
-from transforms.shard_files import FinishedShard, ShardFile, note_path
-from transforms.sizes import (
-    Sizes,
-    sizes_encoded,
-    sizes_finished,
-    sizes_prepared,
-    sizes_read,
-    sizes_written,
-)
-from transforms.storage.files import child, file_facts
+from transforms.shard_files import FinishedShard, ShardFile, read_note, shard_path
+from transforms.sizes import Sizes
 from transforms.write_latents import StoreLatents, WriteLatents
 
 CANNOT_DECODE = (
@@ -185,20 +177,12 @@ def build_pipeline(
         >> beam.ParDo(StoreLatents(STORED_DTYPES[options.latent_dtype], planned.quantization))
     )
     written = latents | "WriteLatents" >> WriteLatents(
-        attempt.folder, planned.characters, latents_metadata(planned.dataset, model)
+        attempt.folder, planned.characters, latents_metadata(planned.dataset, model), noted=True
     )
     already = found[_FindFinished.FINISHED]
     finished = (written, already) | "FinishedShards" >> beam.Flatten()
     sizes = (
-        (
-            batches | "CountRead" >> beam.Map(sizes_read),
-            images | "CountPrepared" >> beam.Map(sizes_prepared),
-            latents | "CountEncoded" >> beam.Map(sizes_encoded),
-            written | "CountWritten" >> beam.Map(sizes_written),
-            already | "CountFinished" >> beam.Map(sizes_finished),
-        )
-        | "AllCounts" >> beam.Flatten()
-        | "ByteCounts" >> beam.CombinePerKey(ByteCounts())
+        finished | "Counts" >> beam.Map(_sizes) | "ByteCounts" >> beam.CombinePerKey(ByteCounts())
     )
     _ = (
         pipeline
@@ -233,25 +217,18 @@ class _FindFinished(beam.DoFn):
     def process(self, stretch: Stretch) -> Iterator[Any]:
         left = []
         for shard in stretch.shards:
-            note = read_note(child(self._attempt.folder, note_path(shard.key)))
-            if note is not None and self._is_whole(shard, note):
-                yield TaggedOutput(self.FINISHED, note)
-            else:
+            name = shard_path(LATENTS_FOLDER, shard.key)
+            done = read_note(self._attempt.folder, name, self._latent_bytes)
+            if done is None:
                 left.append(shard)
+            else:
+                yield TaggedOutput(self.FINISHED, done)
         if left:
             yield Stretch(tuple(left))
 
-    def _is_whole(self, shard: Shard, note: FinishedShard) -> bool:
-        """Whether a noted file is the shard's, and still as it was written."""
-        file, key, sample = note.file, shard.key, note.sample
-        if (file.final_path, file.split) != (f"{LATENTS_FOLDER}/{key.name}.parquet", key.split):
-            return False
-        if len(sample.latents) != len(sample.image_ids) * self._latent_bytes:
-            return False
-        try:
-            return file_facts(child(self._attempt.folder, file.path)) == (file.bytes, file.sha256)
-        except OSError:
-            return False
+
+def _sizes(finished: FinishedShard) -> tuple[str, Sizes]:
+    return finished.file.split, finished.sizes
 
 
 def _file(finished: FinishedShard) -> ShardFile:

@@ -67,7 +67,7 @@ from transforms.inputs.dataset import Dataset, Source
 from transforms.latents import LatentFormat
 from transforms.model_directory import Model, find_model
 from transforms.quantize import Quantization
-from transforms.storage.files import child, file_facts, write_bytes
+from transforms.storage.files import child, facts_of, file_facts
 
 if TYPE_CHECKING:
     from sklearn.decomposition import PCA
@@ -366,14 +366,11 @@ def _publish(attempt: Attempt, evaluation: dict[str, Any], *, overwrite: bool) -
     }
     for name, result in compressai_results(evaluation).items():
         documents[f"{RESULTS}/{name}.json"] = _json(result)
-    facts = {
-        name: write_bytes(child(attempt.folder, name), content)
-        for name, content in documents.items()
-    }
-    evaluation["files"] = [{"path": name, **fact._asdict()} for name, fact in facts.items()]
+    evaluation["files"] = [
+        {"path": name, **facts_of(content)._asdict()} for name, content in documents.items()
+    ]
     evaluation["run_id"] = attempt.run_id
-    names = {name: name for name in documents}
-    seal(attempt, EVALUATION_KIND, names, _json(evaluation), replace=overwrite)
+    seal(attempt, EVALUATION_KIND, {}, documents, _json(evaluation), replace=overwrite)
 
 
 def _json(value: Any) -> bytes:

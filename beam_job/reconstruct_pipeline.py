@@ -21,7 +21,6 @@ from beam_job.outputs.seal import (
     is_sealed,
     read_sealed,
     seal,
-    write_documents,
 )
 from beam_job.pictures import Compared, Picture, picks, sheet, triptych
 from beam_job.pipelines import is_local, new_pipeline, run_to_end, submit
@@ -49,8 +48,8 @@ from transforms.inputs.dataset import Dataset, cut_shards
 from transforms.model_directory import Model
 from transforms.quality import ImageQuality, Quality, image_quality
 from transforms.shard_files import FinishedShard, ShardFile
-from transforms.staged import staged_pixels
-from transforms.storage.files import FileFacts, child, open_binary
+from transforms.staged import no_images, staged_pixels
+from transforms.storage.files import FileFacts, child, facts_of, open_binary
 
 QUALITY = "quality.json"
 _ID = "reconstruction_id"
@@ -219,7 +218,8 @@ def build_pipeline(
     finished = (
         decoded
         | "ImagesAlone" >> beam.Map(_without_originals)
-        | "WriteImages" >> WriteImages(plan.attempt.folder, plan.run.characters, options.batch_size)
+        | "WriteImages"
+        >> WriteImages(plan.attempt.folder, plan.run.characters, options.batch_size, noted=True)
     )
     files = finished | "Files" >> beam.Map(_file)
     quality = (
@@ -317,17 +317,22 @@ def _complete(
         }
         documents[QUALITY] = _json(described)
     facts = {file.final_path: FileFacts(file.bytes, file.sha256) for file in files}
-    sources = {file.final_path: file.path for file in files}
     sealed = _seal(plan, files)
     page = shown_of(_as_compared(shown), plan.run.characters, plan.run.bytes_per_image)
     if page is not None:
         page = page._replace(pictures=_pictures(plan, quality, files))
     documents[REPORT] = reconstruction_html(sealed, report, page).encode()
-    placed, document_facts = write_documents(plan.attempt, documents)
-    facts |= document_facts
-    sources |= placed
+    facts |= {name: facts_of(content) for name, content in documents.items()}
     sealed["files"] = {name: fact._asdict() for name, fact in sorted(facts.items())}
-    seal(plan.attempt, RECONSTRUCTION, sources, _json(sealed), replace=plan.overwrite)
+    seal(
+        plan.attempt,
+        RECONSTRUCTION,
+        {file.final_path: file.path for file in files},
+        documents,
+        _json(sealed),
+        replace=plan.overwrite,
+        blank=no_images(),
+    )
 
 
 def _same_images(compressed: CompleteRun, digests: Mapping[str, str]) -> bool | None:

@@ -24,7 +24,7 @@ from transforms.latents import LATENT_COLUMN
 from transforms.model_directory import Model, find_model
 from transforms.quality import image_quality
 from transforms.quantize import Quantization
-from transforms.storage.files import child, exists, publish_all, read_bytes, remove, write_bytes
+from transforms.storage.files import child, publish_all, read_bytes, remove, write_bytes
 
 SAMPLE = "sample.parquet"
 """Some images of a run next to their latents: what its report is drawn from."""
@@ -63,7 +63,8 @@ def draw_report(output: str, run_id: str, model_path: str | None, engine: str | 
     sizes = read_json(child(output, SIZES))
     facts = run.manifest["model"]
     shown = None
-    if facts["decoder_sha256"] is not None and exists(child(output, SAMPLE)):
+    has_sample = any(file["path"] == SAMPLE for file in run.manifest["files"])
+    if facts["decoder_sha256"] is not None and has_sample:
         model = replace(find_model(model_path), decoder_sha256=facts["decoder_sha256"])
         compared = _compared(child(output, SAMPLE), model, engine, run.quantization)
         shown = _shown(compared, run.characters, sizes)

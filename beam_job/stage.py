@@ -25,7 +25,7 @@ from beam_job.options import (
     StageOptions,
 )
 from beam_job.outputs.attempt import Attempt, Kind, abandon, begin, folder_of, sealed_id
-from beam_job.outputs.resume import continued, describe, job_of, leave, read_note
+from beam_job.outputs.resume import continued, describe, job_of, leave
 from beam_job.outputs.seal import interruptible, seal
 from beam_job.sample import sample_splits
 from beam_job.stores import check_file_system
@@ -44,11 +44,11 @@ from transforms.inputs.dataset import CHARACTERS, Dataset, ImageFile, Source, sh
 from transforms.inputs.files import files_dataset
 from transforms.inputs.formats import GZIP, IDX_HEADER_BYTES, check_length, open_gzip
 from transforms.inputs.parts import changed, check_unchanged
-from transforms.shard_files import FinishedShard, ShardFile, note_path
+from transforms.shard_files import FinishedShard, ShardFile, read_note, shard_path, write_note
 from transforms.sizes import Sizes
-from transforms.staged import staged_bytes, staged_table
+from transforms.staged import no_images, staged_bytes, staged_table
 from transforms.storage.errors import ChangedError
-from transforms.storage.files import FileFacts, child, file_facts, remove, write_bytes
+from transforms.storage.files import FileFacts, child, remove, write_bytes
 
 _PATIENCE_SECONDS, _POLL_SECONDS = 30.0, 0.2
 """How long a command waits for another one that is about to become the dataset."""
@@ -132,7 +132,7 @@ def _seal(attempt: Attempt, files: Mapping[str, str], content: bytes) -> None:
     trying = attempt._replace(replaces=())
     while sealed_id(attempt.output, STAGED) is None:  # One that stages the same is as good.
         try:
-            seal(trying, STAGED, files, content, replace=False)
+            seal(trying, STAGED, files, {}, content, replace=False, blank=no_images())
         except FilledError:
             waited = time.monotonic() - started
             if waited > 2 * _PATIENCE_SECONDS:
@@ -232,7 +232,7 @@ class _Writer:
         self, key: ShardKey, first_image_id: int, images: np.ndarray, labels: np.ndarray
     ) -> _StagedFile:
         """images: upright, uint8, 784 bytes each. labels: NO_LABEL where there is none."""
-        name = f"images/{key.name}.parquet"
+        name = shard_path("images", key)
         image_ids = np.arange(first_image_id, first_image_id + key.rows)
         batch = with_sha256(ImageBatch(key, key.rows, image_ids, labels.astype(np.int16), images))
         file = self._noted(name, batch)
@@ -244,21 +244,15 @@ class _Writer:
             facts = write_bytes(child(self.folder, written), content)
             ends = (first_image_id, first_image_id + key.rows - 1)
             file = ShardFile(written, key.split, key.rows, *facts, *ends, batch.sha256)
-            note = FinishedShard(file, Sizes())
-            write_bytes(child(self.folder, note_path(key)), note.to_json())
+            file = write_note(self.folder, name, FinishedShard(file, Sizes())).file
         facts = FileFacts(file.bytes, file.sha256)
         return _StagedFile(name, file.path, key, first_image_id, facts)
 
     def _noted(self, name: str, batch: ImageBatch) -> ShardFile | None:
         """The file that an earlier command wrote of the same images, if it is still as it was."""
-        note = read_note(child(self.folder, note_path(batch.shard)))
-        if note is None or (note.file.images_sha256, note.file.final_path) != (batch.sha256, name):
-            return None
-        try:
-            found = file_facts(child(self.folder, note.file.path))
-        except OSError:
-            return None
-        return note.file if found == (note.file.bytes, note.file.sha256) else None
+        note = read_note(self.folder, name)
+        is_same = note is not None and note.file.images_sha256 == batch.sha256
+        return note.file if note is not None and is_same else None
 
 
 def with_gzips_staged(dataset: Dataset, folder: str) -> Dataset:

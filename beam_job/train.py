@@ -62,6 +62,7 @@ from transforms.quantize import Quantization, calibrate
 from transforms.storage.files import (
     child,
     exists,
+    facts_of,
     publish_all,
     read_bytes,
     remove,
@@ -303,13 +304,9 @@ def _write_model(
         ENCODER_INT8_FILE: encoder_int8,
         DECODER_FILE: keras_bytes(fitted.decoder),
     }
-    facts = {
-        name: write_bytes(child(attempt.folder, name), content)
-        for name, content in networks.items()
-    }
-    card["files"] = {name: fact._asdict() for name, fact in facts.items()}
+    card["files"] = {name: facts_of(content)._asdict() for name, content in networks.items()}
     content = (json.dumps(card, indent=1) + "\n").encode()
-    seal(attempt, MODEL, {name: name for name in networks}, content, replace=overwrite)
+    seal(attempt, MODEL, {}, networks, content, replace=overwrite)
     return card
 
 

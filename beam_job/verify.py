@@ -68,7 +68,15 @@ from transforms.latents import (
 from transforms.quantize import Quantization, stored_values
 from transforms.shard_files import ShardFile
 from transforms.sizes import Sizes
-from transforms.storage.files import child, list_folder, list_names, read_bytes
+from transforms.storage.errors import ChangedError
+from transforms.storage.files import (
+    FoundFile,
+    child,
+    list_folder,
+    list_names,
+    open_binary,
+    read_bytes,
+)
 
 _TOLERANCE = 1e-4
 """How far apart the float32 latents of two engines may be, as a share of the largest (or of 1)."""
@@ -191,11 +199,22 @@ def _check_folder(compressed: CompleteRun, listed: set[str], verified: Verified)
             path = found.path.removeprefix(top)
             if path.rpartition("/")[2] in STRAY_NAMES:
                 verified.notes.append(f"{path} is not part of the run")
-            elif path not in listed:
+            elif path not in listed and _has_rows(found):
                 verified.add(path, "is not in the manifest")
     for name in list_names(folder):
         if name in STRAY_NAMES or name.startswith(ATTEMPT_PREFIX):
             verified.notes.append(f"{name} is not part of the run")
+
+
+def _has_rows(found: FoundFile) -> bool:
+    """Whether a file may be taken for a part of the run; what --overwrite emptied may not."""
+    if not found.bytes or not found.path.endswith(".parquet"):
+        return found.bytes > 0
+    try:
+        with open_binary(found.path, found) as file, pq.ParquetFile(file) as parquet:
+            return bool(parquet.metadata.num_rows)
+    except (pa.ArrowException, OSError, ChangedError):
+        return True
 
 
 def _read_files(

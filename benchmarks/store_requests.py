@@ -56,7 +56,7 @@ def _requests(files: int) -> Mapping[str, Counter[str]]:
         phases["write"] = counted(
             lambda: [write_bytes(child(attempt.folder, name), b"1") for name in names]
         )
-        phases["publish"] = counted(lambda: seal(attempt, RUN, published, b"{}", replace=True))
+        phases["publish"] = counted(lambda: seal(attempt, RUN, published, {}, b"{}", replace=True))
     return phases
 
 

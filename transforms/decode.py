@@ -390,7 +390,17 @@ class ImageFormat:
 
 
 class WriteImages(WriteShards):
-    """PCollection[DecodedBatch] -> PCollection[FinishedShard]: one Parquet file a shard."""
+    """PCollection[DecodedBatch] -> PCollection[FinishedShard]: one Parquet file a shard.
 
-    def __init__(self, output: str, characters: Mapping[int, str], row_group_rows: int) -> None:
-        super().__init__(output, ImageFormat(dict(characters), row_group_rows))
+    See WriteShards for when a file is written, and for `noted`.
+    """
+
+    def __init__(
+        self,
+        output: str,
+        characters: Mapping[int, str],
+        row_group_rows: int,
+        *,
+        noted: bool = False,
+    ) -> None:
+        super().__init__(output, ImageFormat(dict(characters), row_group_rows), noted=noted)

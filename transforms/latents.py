@@ -144,6 +144,12 @@ def parquet_bytes(table: pa.Table, metadata: Mapping[str, Any]) -> bytes:
     return content
 
 
+def no_latents(latent_size: int, dtype: str) -> bytes:
+    """A Parquet file of latents that has no rows. dtype: the NumPy type of the values."""
+    schema = latent_schema(latent_size, pa.from_numpy_dtype(np.dtype(dtype)))
+    return parquet_bytes(schema.empty_table(), {})
+
+
 def _parquet_options(values: pa.DataType) -> dict[str, Any]:
     encoding = _LATENT_ENCODINGS[str(values)]
     leaf = f"{LATENT_COLUMN}.list.element"

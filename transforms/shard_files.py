@@ -1,4 +1,9 @@
-"""The Parquet file that is written for each shard: what is in it, and what was written."""
+"""The Parquet file of a shard: what was written, and the note that decides which file counts.
+
+A runner may execute a bundle twice, at once or late. Each execution writes files of its own, with a
+token in the name. The first one to note a shard decides: every other execution finds that note, and
+continues with the file that it names.
+"""
 
 import re
 from typing import Any, NamedTuple, Protocol
@@ -8,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.images import MAX_LABEL, NO_LABEL, PIXELS, Reject, Sample, ShardKey
-from transforms.json_documents import is_count, is_name, is_path_below
+from transforms.json_documents import MAX_JSON_BYTES, is_count, is_name, is_path_below
 from transforms.sizes import Sizes
+from transforms.storage.errors import ChangedError
+from transforms.storage.files import child, file_facts, read_bytes, read_versioned, swap
 
 NOTES_FOLDER = "notes"
 """Where an attempt notes, by shard, what it has finished."""
@@ -20,8 +27,8 @@ _TOKEN = re.compile(r"\.[0-9a-f]{12}(?=\.parquet$)")
 class ShardFile(NamedTuple):
     """A Parquet file of a shard as written.
 
-    path: below its folder. No ids if empty. images_sha256: of the images that it was made of, as
-    ImageBatch has it of a whole shard; empty where nobody asked.
+    path: below its folder. The ids are None for an empty file. images_sha256: of the images that it
+    was made of, as ImageBatch has it of a whole shard; empty where nobody asked.
     """
 
     path: str
@@ -40,7 +47,7 @@ class ShardFile(NamedTuple):
 
     @property
     def order(self) -> tuple[str, int, str]:
-        """What files are sorted by, as their shards are: part-100000 comes after part-99999."""
+        """The sort key of files in the order of their shards: part-100000 is after part-99999."""
         return self.split, len(self.final_path), self.final_path
 
 
@@ -58,9 +65,9 @@ SHARD_FILE = {
 
 
 class FinishedShard(NamedTuple):
-    """A shard whose file is written, and all that is known of how it came to be.
+    """A shard whose file is written, and all that was counted on the way.
 
-    sizes: what was counted. rejects: the images that could not be read.
+    rejects: the images that could not be read.
     """
 
     file: ShardFile
@@ -69,39 +76,83 @@ class FinishedShard(NamedTuple):
     sample: Sample = Sample()
 
     def to_json(self) -> bytes:
-        """The note of it, for a later execution to find."""
+        """The shard's note."""
         return msgspec.json.encode(self)
 
     @staticmethod
     def from_json(content: bytes) -> "FinishedShard":
-        """The shard of a note; raises ValueError where the bytes are not one."""
+        """The shard of a note; raises ValueError where the bytes are not a note."""
         try:
             finished = msgspec.json.decode(content, type=FinishedShard)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise ValueError(str(error)) from error
-        _check_sample(finished.sample)
+        ids, labels, pixels, _ = finished.sample
+        if len(labels) != len(ids) or len(pixels) != len(ids) * PIXELS:
+            raise ValueError("its sample has parts of different lengths")
+        if not all(map(is_count, ids)):
+            raise ValueError("its sample has an image_id that is out of range")
+        if not all(NO_LABEL <= label <= MAX_LABEL for label in labels):
+            raise ValueError("its sample has a label that is out of range")
         return finished
 
 
-def _check_sample(sample: Sample) -> None:
-    """Raises ValueError unless a sample can be drawn from."""
-    count = len(sample.image_ids)
-    fits = len(sample.labels) == count and len(sample.pixels) == count * PIXELS
-    if not fits or not all(map(is_count, sample.image_ids)):
-        raise ValueError("its sample is not of some images")
-    if not all(NO_LABEL <= label <= MAX_LABEL for label in sample.labels):
-        raise ValueError("its sample has labels that are none")
+def read_note(folder: str, name: str, latent_bytes: int = 0) -> FinishedShard | None:
+    """The finished shard that is noted below `folder`, if its file is there as it was written.
+
+    name: the final path of the shard's file, as `shard_path` has it. latent_bytes: of one latent in
+    the sample. None where there is no note, or one that cannot be used: the shard is done again.
+    """
+    try:
+        content = read_bytes(child(folder, note_path(name)), MAX_JSON_BYTES)
+    except OSError:
+        return None
+    return _usable(folder, name, latent_bytes, content)
 
 
-def note_path(shard: ShardKey) -> str:
-    """Where a shard is noted, below the folder of an attempt."""
-    return f"{NOTES_FOLDER}/{shard.name}.json"
+def write_note(folder: str, name: str, finished: FinishedShard) -> FinishedShard:
+    """Notes a shard, unless another execution has; the shard that is noted then."""
+    path, seen = child(folder, note_path(name)), None
+    latent_bytes = len(finished.sample.latents) // max(1, len(finished.sample.image_ids))
+    while True:
+        try:
+            swap(path, finished.to_json(), seen)
+        except ChangedError:
+            seen = read_versioned(path)
+            noted = seen and _usable(folder, name, latent_bytes, seen.content)
+            if noted is not None:
+                return noted
+        else:
+            return finished
+
+
+def _usable(folder: str, name: str, latent_bytes: int, content: bytes) -> FinishedShard | None:
+    try:
+        noted = FinishedShard.from_json(content)
+        file, sample = noted.file, noted.sample
+        is_of_shard = file.final_path == name and f"/split={file.split}/" in name
+        is_sample_whole = len(sample.latents) == len(sample.image_ids) * latent_bytes
+        if not (is_of_shard and is_sample_whole):
+            return None
+        is_file_whole = file_facts(child(folder, file.path)) == (file.bytes, file.sha256)
+    except (ValueError, TypeError, OSError):
+        return None
+    return noted if is_file_whole else None
+
+
+def shard_path(folder: str, shard: ShardKey) -> str:
+    """The final path of a shard's file. folder: below the output, as "latents"."""
+    return f"{folder}/{shard.name}.parquet"
+
+
+def note_path(name: str) -> str:
+    """Where a shard is noted, by the final path of its file."""
+    return f"{NOTES_FOLDER}/{name.partition('/')[2].removesuffix('.parquet')}.json"
 
 
 class ShardFormat(Protocol):
     """What the rows of a shard look like in its file.
 
-    folder: below the run directory. row_group_rows: of a row group.
+    folder: below the output. row_group_rows: of a row group.
     """
 
     @property

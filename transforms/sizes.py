@@ -1,15 +1,12 @@
 """Byte counts of what flows through the job."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from transforms.images import ImageBatch
+from transforms.images import PIXELS
 from transforms.latents import LatentBatch
-
-if TYPE_CHECKING:
-    from transforms.shard_files import FinishedShard
 
 
 class Sizes(NamedTuple):
@@ -36,37 +33,18 @@ def add_sizes(parts: Iterable[Sizes]) -> Sizes:
     return Sizes(*(sum(field) for field in zip(Sizes(), *parts, strict=True)))
 
 
-def sizes_read(batch: ImageBatch) -> tuple[str, Sizes]:
-    """(split, sizes) of a batch as ReadImages gives it: uint8 pixels."""
-    return batch.shard.split, Sizes(
-        images_read=len(batch),
-        images_rejected=batch.rows - len(batch),
-        uint8_bytes=batch.pixels.nbytes,
-    )
-
-
-def sizes_prepared(batch: ImageBatch) -> tuple[str, Sizes]:
-    """(split, sizes) of a batch as the encoder takes it: float32 pixels."""
-    return batch.shard.split, Sizes(float32_bytes=batch.pixels.nbytes)
-
-
-def sizes_encoded(batch: LatentBatch) -> tuple[str, Sizes]:
-    """(split, sizes) of a batch of latents as they are stored: their values alone."""
+def sizes_of(batch: LatentBatch) -> Sizes:
+    """What a batch of latents, as they are stored, was made of and takes; not its Parquet."""
     clipped = np.zeros(0, np.uint16) if batch.clipped is None else batch.clipped
-    return batch.shard.split, Sizes(
+    pixels = len(batch) * PIXELS
+    return Sizes(
+        images_read=len(batch),
+        images_rejected=len(batch.rejects),
         images_encoded=len(batch),
+        images_written=len(batch),
+        uint8_bytes=pixels,
+        float32_bytes=pixels * np.dtype(np.float32).itemsize,
         latent_bytes=batch.latents.nbytes,
         clipped_values=int(clipped.sum(dtype=np.int64)),
         clipped_images=int(np.count_nonzero(clipped)),
     )
-
-
-def sizes_written(finished: "FinishedShard") -> tuple[str, Sizes]:
-    """(split, sizes) of a Parquet file: its rows and all its bytes."""
-    file = finished.file
-    return file.split, Sizes(images_written=file.rows, parquet_bytes=file.bytes)
-
-
-def sizes_finished(finished: "FinishedShard") -> tuple[str, Sizes]:
-    """(split, sizes) of a shard that an earlier execution has finished: all that it counted."""
-    return finished.file.split, finished.sizes

@@ -64,6 +64,11 @@ def staged_bytes(table: pa.Table, characters: Mapping[int, str], row_group_rows:
     return content
 
 
+def no_images() -> bytes:
+    """A Parquet file of staged images that has no rows."""
+    return staged_bytes(_SCHEMA.empty_table(), {}, row_group_rows=1)
+
+
 def staged_pixels(file: BinaryIO, image_ids: np.ndarray) -> np.ndarray:
     """Some images, in order of image_id, of a file of staged images: uint8 (n, 784).
 

@@ -39,10 +39,15 @@ class WriteLatents(WriteShards):
     """PCollection[LatentBatch] -> PCollection[FinishedShard]: one Parquet file a shard.
 
     output: the folder to write to. characters: what a label stands for. metadata: goes into every
-    file. See WriteShards for when a file is written; each is noted.
+    file. See WriteShards for when a file is written, and for `noted`.
     """
 
     def __init__(
-        self, output: str, characters: Mapping[int, str], metadata: Mapping[str, Any]
+        self,
+        output: str,
+        characters: Mapping[int, str],
+        metadata: Mapping[str, Any],
+        *,
+        noted: bool = False,
     ) -> None:
-        super().__init__(output, LatentFormat(dict(characters), dict(metadata)), noted=True)
+        super().__init__(output, LatentFormat(dict(characters), dict(metadata)), noted=noted)

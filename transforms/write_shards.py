@@ -1,9 +1,4 @@
-"""Writing one Parquet file for each shard, as soon as all of its rows have come.
-
-A runner may execute a bundle twice, at once or late. So each execution writes files of its own,
-with a token in the name, and the element that travels on says which: whatever the runner commits
-is whole, and the rest is waste.
-"""
+"""Writing one Parquet file for each shard, as soon as all of its rows have come."""
 
 import io
 import uuid
@@ -22,11 +17,19 @@ from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.errors import RunError
-from transforms.images import IMAGE_ID_COLUMN, PIXELS, Reject, Sample, ShardKey
+from transforms.images import IMAGE_ID_COLUMN, Reject, Sample, ShardKey
 from transforms.latents import LatentBatch
-from transforms.shard_files import FinishedShard, ShardFile, ShardFormat, note_path
-from transforms.sizes import Sizes, add_sizes, sizes_encoded
+from transforms.shard_files import (
+    FinishedShard,
+    ShardFile,
+    ShardFormat,
+    shard_path,
+    write_note,
+)
+from transforms.sizes import Sizes, add_sizes, sizes_of
 from transforms.storage.files import child, write_bytes
+
+_PIECES = "pieces"
 
 
 class WriteShards(beam.PTransform):
@@ -37,10 +40,11 @@ class WriteShards(beam.PTransform):
     names do not either, but for a token.
 
     A file is written as soon as all rows of its shard have come, so nothing waits for the end of
-    the job. Runners fuse reading to writing, so they come in one bundle; where a runner cuts
-    between them, the pieces of a shard are brought together by a GroupByKey first.
+    the job. Runners fuse reading to writing, so they come in order and in one bundle; where they do
+    not, the pieces of a shard are brought together by a GroupByKey.
 
-    noted: whether a note is written once the file is there, for a later execution to find.
+    noted: whether the first execution that finishes a shard notes it, and all others return what it
+    noted. Only for an output that no other pipeline ever writes to.
     """
 
     def __init__(self, output: str, form: ShardFormat, *, noted: bool = False) -> None:
@@ -52,14 +56,12 @@ class WriteShards(beam.PTransform):
             pcoll
             | "InOneWindow" >> beam.WindowInto(GlobalWindows())
             | "WriteWholeShards"
-            >> beam.ParDo(_WriteWholeShards(self._writer)).with_outputs(
-                _WriteWholeShards.PIECES, main="finished"
-            )
+            >> beam.ParDo(_WriteWholeShards(self._writer)).with_outputs(_PIECES, main="finished")
         )
         joined = (
-            outputs[_WriteWholeShards.PIECES]
+            outputs[_PIECES]
             | "JoinPieces" >> beam.GroupByKey()
-            | "WriteJoinedShards" >> beam.ParDo(_WriteJoinedShards(self._writer))
+            | "WriteJoinedShards" >> beam.MapTuple(self._writer.write_joined)
         )
         finished: PCollection[FinishedShard] = (
             outputs["finished"],
@@ -86,27 +88,18 @@ class _Tally(NamedTuple):
             self.sample.plus(other.sample),
         )
 
-
-def _tally(batch: Any) -> _Tally:
-    if not isinstance(batch, LatentBatch):
-        return _Tally(batch.rows, Sizes(images_written=len(batch)))
-    pixels = len(batch) * PIXELS
-    read = Sizes(
-        images_read=len(batch),
-        images_rejected=len(batch.rejects),
-        images_written=len(batch),
-        uint8_bytes=pixels,
-        float32_bytes=pixels * np.dtype(np.float32).itemsize,
-    )
-    sizes = add_sizes([read, sizes_encoded(batch)[1]])
-    return _Tally(batch.rows, sizes, batch.sha256, batch.rejects, batch.sample)
+    @staticmethod
+    def of(batch: Any) -> "_Tally":
+        if not isinstance(batch, LatentBatch):  # Decoded images: nothing else is counted of them.
+            return _Tally(batch.rows, Sizes(images_written=len(batch)))
+        return _Tally(batch.rows, sizes_of(batch), batch.sha256, batch.rejects, batch.sample)
 
 
 class _Piece(NamedTuple):
     """Some rows of a shard, in order, as a Parquet file."""
 
-    tally: _Tally
     first: int
+    tally: _Tally
     content: bytes
 
 
@@ -120,10 +113,6 @@ class _Builder:
         self._sink = io.BytesIO()  # It grows in place, and its value is not a copy.
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
-
-    def takes(self, image_ids: np.ndarray) -> bool:
-        """Whether rows follow those that are there."""
-        return not len(image_ids) or int(image_ids[0]) > self.last
 
     def add(self, table: pa.Table, tally: _Tally) -> None:
         self.tally = self.tally.plus(tally)
@@ -153,7 +142,7 @@ class _Builder:
 
 
 class _ShardWriter:
-    """Builds and writes the files of shards. It is in no bundle's way: it holds no state."""
+    """Builds the files of shards, and writes and notes them."""
 
     def __init__(self, output: str, form: ShardFormat, namespace: type, *, noted: bool) -> None:
         self._output = output
@@ -162,17 +151,37 @@ class _ShardWriter:
         self._images = Metrics.counter(namespace, "images")
         self._files = Metrics.counter(namespace, "files")
 
-    def add(self, builders: list[_Builder], batch: Any) -> None:
-        """Adds a batch to the builder that it follows, or begins another one."""
-        builder = next((one for one in builders if one.takes(batch.image_ids)), None)
-        if builder is None:
-            builder = _Builder(self._form)
-            builders.append(builder)
-        builder.add(self._form.table(batch), _tally(batch))
+    def builder(self) -> _Builder:
+        return _Builder(self._form)
 
-    def joined(self, shard: ShardKey, pieces: list[_Piece]) -> _Builder:
-        """One builder of all rows of the pieces; raises RunError where a row is there twice."""
-        builder = _Builder(self._form)
+    def add(self, builder: _Builder, batch: Any) -> None:
+        builder.add(self._form.table(batch), _Tally.of(batch))
+
+    def write(self, shard: ShardKey, builder: _Builder) -> FinishedShard:
+        _, sizes, images_sha256, rejects, sample = builder.tally
+        name = shard_path(self._form.folder, shard)
+        path = name.replace(".parquet", f".{uuid.uuid4().hex[:12]}.parquet")
+        facts = write_bytes(child(self._output, path), builder.content())
+        images = sizes.images_written
+        first, last = (builder.first, builder.last) if images else (None, None)
+        file = ShardFile(path, shard.split, images, *facts, first, last, images_sha256)
+        sizes = sizes._replace(parquet_bytes=facts.bytes)
+        self._images.inc(images)
+        self._files.inc()
+        finished = FinishedShard(file, sizes, rejects, sample)
+        return write_note(self._output, name, finished) if self._noted else finished
+
+    def write_joined(
+        self, key: tuple[str, int, int, int], grouped: Iterable[_Piece]
+    ) -> FinishedShard:
+        """Writes a shard of all its pieces; RunError where a row is missing, or there twice."""
+        shard, pieces = ShardKey(*key), sorted(grouped, key=lambda piece: piece.first)
+        tally = reduce(_Tally.plus, (piece.tally for piece in pieces))
+        if tally.rows != shard.rows:
+            raise RunError(
+                f"split {shard.split}: {tally.rows} of the {shard.rows} rows of shard "
+                f"{shard.number} came through; run it again, and report it if it happens again"
+            )
         tables = [pq.read_table(pa.BufferReader(piece.content)) for piece in pieces]
         rows = pa.concat_tables(tables).replace_schema_metadata(None)
         rows = rows.take(pc.sort_indices(rows, [(IMAGE_ID_COLUMN, "ascending")]))
@@ -183,80 +192,37 @@ class _ShardWriter:
                 f"split {shard.split}: image_id {image_ids[twice[0] + 1]} came through twice: "
                 "run it again, and report it if it happens again"
             )
-        pieces.sort(key=lambda piece: piece.first)
-        builder.add(rows, reduce(_Tally.plus, (piece.tally for piece in pieces)))
-        return builder
-
-    def write(self, shard: ShardKey, builder: _Builder) -> FinishedShard:
-        _, sizes, images_sha256, rejects, sample = builder.tally
-        path = f"{self._form.folder}/{shard.name}.{uuid.uuid4().hex[:12]}.parquet"
-        facts = write_bytes(child(self._output, path), builder.content())
-        images = sizes.images_written
-        file = ShardFile(
-            path,
-            shard.split,
-            images,
-            facts.bytes,
-            facts.sha256,
-            builder.first if images else None,
-            builder.last if images else None,
-            images_sha256,
-        )
-        sizes = sizes._replace(parquet_bytes=facts.bytes)
-        finished = FinishedShard(file, sizes, rejects, sample)
-        if self._noted:
-            write_bytes(child(self._output, note_path(shard)), finished.to_json())
-        self._images.inc(images)
-        self._files.inc()
-        return finished
+        builder = self.builder()
+        builder.add(rows, tally)
+        return self.write(shard, builder)
 
 
 class _WriteWholeShards(beam.DoFn):
-    PIECES = "pieces"
+    """Batches -> FinishedShard, and _PIECES of the shards whose rows do not come in order here."""
 
     def __init__(self, writer: _ShardWriter) -> None:
         self._writer = writer
 
     def start_bundle(self) -> None:
-        self._pending: dict[ShardKey, list[_Builder]] = {}
+        self._builders: dict[ShardKey, _Builder] = {}
 
-    def process(self, batch: Any) -> Iterator[FinishedShard]:
-        shard = batch.shard
-        builders = self._pending.setdefault(shard, [])
-        self._writer.add(builders, batch)
-        if sum(builder.tally.rows for builder in builders) == shard.rows:
-            yield self._writer.write(shard, self._whole(shard, self._pending.pop(shard)))
-
-    def _whole(self, shard: ShardKey, builders: list[_Builder]) -> _Builder:
-        if len(builders) == 1:
-            return builders[0]
-        return self._writer.joined(shard, list(map(_piece, builders)))
+    def process(self, batch: Any) -> Iterator[Any]:
+        shard, ids = batch.shard, batch.image_ids
+        builder = self._builders.get(shard)
+        if builder is not None and len(ids) and int(ids[0]) <= builder.last:
+            yield TaggedOutput(_PIECES, _keyed_piece(shard, builder))
+            builder = None
+        builder = self._builders[shard] = builder or self._writer.builder()
+        self._writer.add(builder, batch)
+        if builder.tally.rows == shard.rows:
+            yield self._writer.write(shard, self._builders.pop(shard))
 
     def finish_bundle(self) -> Iterator[Any]:
         window = GlobalWindow()
-        for shard, builders in self._pending.items():
-            for piece in map(_piece, builders):
-                keyed = (tuple(shard), piece)
-                value = WindowedValue(keyed, window.max_timestamp(), (window,))
-                yield TaggedOutput(self.PIECES, value)
+        for item in self._builders.items():
+            value = WindowedValue(_keyed_piece(*item), window.max_timestamp(), (window,))
+            yield TaggedOutput(_PIECES, value)
 
 
-def _piece(builder: _Builder) -> _Piece:
-    return _Piece(builder.tally, builder.first, builder.content())
-
-
-class _WriteJoinedShards(beam.DoFn):
-    def __init__(self, writer: _ShardWriter) -> None:
-        self._writer = writer
-
-    def process(
-        self, pieces: tuple[tuple[str, int, int, int], Iterable[_Piece]]
-    ) -> Iterator[FinishedShard]:
-        shard, parts = ShardKey(*pieces[0]), list(pieces[1])
-        rows = sum(part.tally.rows for part in parts)
-        if rows != shard.rows:
-            raise RunError(
-                f"split {shard.split}: {rows} of the {shard.rows} rows of shard {shard.number} "
-                "came through; run it again, and report it if it happens again"
-            )
-        yield self._writer.write(shard, self._writer.joined(shard, parts))
+def _keyed_piece(shard: ShardKey, builder: _Builder) -> tuple[tuple[str, int, int, int], _Piece]:
+    return (*shard,), _Piece(builder.first, builder.tally, builder.content())

@@ -1,7 +1,4 @@
-"""An attempt: one try at an output, in a folder `_incomplete-ID` of it that nobody else writes to.
-
-Every command on every machine may do the same thing again, at once or late: see seal.
-"""
+"""An attempt: one try at an output, in a folder `_incomplete-ID` that nobody else writes to."""
 
 import json
 import os
@@ -14,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from transforms.errors import InputError, RunError
-from transforms.json_documents import read_json
+from transforms.json_documents import parse_json, read_json
 from transforms.storage.errors import STORAGE_ERRORS
 from transforms.storage.files import (
     Versioned,
@@ -29,7 +26,7 @@ from transforms.storage.files import (
 
 ATTEMPT_PREFIX = "_incomplete-"
 JOB = "job.json"
-"""What an attempt is a try at; it is there as long as the attempt may become the output."""
+"""In an attempt: what it is a try at. It is there as long as the attempt may become the output."""
 CLAIM = "_claim.json"
 """In an output: which attempt may become it. See seal."""
 STRAY_NAMES = (".DS_Store", ".gitkeep", "Thumbs.db", "desktop.ini", "lost+found")
@@ -88,7 +85,7 @@ def begin(output: str, flag: str, *, replace: bool = True) -> Attempt:
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     try:
         made = _missing_folders(Path(output)) if is_local(output) else ()
-        replaces = tuple(_ids(output)) if replace else ()
+        replaces = tuple(attempt_ids(output)) if replace else ()
         attempt = Attempt(output, uuid.uuid4().hex[:12], replaces, made)
         write_bytes(child(attempt.folder, JOB), json.dumps({"created": created}).encode())
     except (*STORAGE_ERRORS, RunError) as error:
@@ -100,11 +97,16 @@ def begin(output: str, flag: str, *, replace: bool = True) -> Attempt:
     return attempt
 
 
+def _missing_folders(output: Path) -> tuple[str, ...]:
+    """The folder and those above it that are not there yet, the deepest first."""
+    return tuple(str(path) for path in (output, *output.parents) if not path.exists())
+
+
 def abandon(attempt: Attempt) -> None:
     """Removes what an attempt wrote, and the folders that were made for it and are empty.
 
-    Where a store or a disk does not let it, that stays, in nobody's way; why the attempt was
-    abandoned is what the user has to hear.
+    A store or a disk that does not let it is no error: why the attempt was abandoned is what the
+    user has to hear.
     """
     with suppress(*STORAGE_ERRORS, RunError):
         remove_attempt(attempt)
@@ -122,76 +124,77 @@ def remove_attempt(attempt: Attempt) -> None:
 
 def unfinished_attempts(output: str) -> list[Attempt]:
     """The attempts that may still become the output, at work or not."""
-    there = [Attempt(output, run_id) for run_id in _ids(output)]
+    there = [Attempt(output, run_id) for run_id in attempt_ids(output)]
     return [attempt for attempt in there if exists(child(attempt.folder, JOB))]
 
 
-def _ids(output: str) -> list[str]:
+def attempt_ids(output: str) -> list[str]:
+    """The ids of the attempts whose folders are there; a link leads elsewhere, and is not one."""
     names = [name for name in list_names(output) if name.startswith(ATTEMPT_PREFIX)]
-    # A link leads to what is none of this output's.
     kept = [name for name in names if not (is_local(output) and Path(output, name).is_symlink())]
     return [name.removeprefix(ATTEMPT_PREFIX) for name in kept]
 
 
+def read_job(attempt: Attempt) -> Mapping[str, Any] | None:
+    """What an attempt is a try at; None where that cannot be read."""
+    try:
+        job = read_json(child(attempt.folder, JOB))
+    except (ValueError, OSError):
+        return None
+    return job if isinstance(job, dict) and "created" in job else None
+
+
 def sealed_id(output: str, kind: Kind) -> str | None:
     """The id of the run that an output holds; None for none."""
-    seen = read_versioned(child(output, kind.seal))
-    return None if seen is None else id_in(seen, kind)
+    return id_in(read_versioned(child(output, kind.seal)), kind)
 
 
-def id_in(seal: Versioned, kind: Kind) -> str:
-    """The id in a seal; "" where it has none, or cannot be read."""
+def id_in(seal: Versioned | None, kind: Kind) -> str | None:
+    """The id in a seal; "" where it has none, or cannot be read; None for no seal."""
+    if seal is None:
+        return None
+    return str(_fields(seal).get(kind.run_id, ""))
+
+
+def _fields(seal: Versioned) -> Mapping[str, Any]:
     with suppress(ValueError):
-        sealed = json.loads(seal.content)
+        sealed = parse_json(seal.content)
         if isinstance(sealed, dict):
-            return str(sealed.get(kind.run_id, ""))
-    return ""
+            return sealed
+    return {}
 
 
 def check_output(output: str, kind: Kind, *, overwrite: bool, resume: bool = False) -> None:
     """Raises InputError unless an output of this kind may be written there; writes nothing."""
-    _check_is_folder(output)
+    if is_local(output):
+        _check_is_folder(Path(output), f"--output={output}")
     check_no_links(output, kind.owned)
     names = [name for name in list_names(output) if name not in STRAY_NAMES]
-    sealed = sealed_id(output, kind) if kind.seal in names and _is_of_kind(output, kind) else None
-    if not names or (overwrite and sealed is not None):
+    seal = read_versioned(child(output, kind.seal)) if kind.seal in names else None
+    if seal is not None and kind.format not in (None, _fields(seal).get("format")):
+        seal = None  # It is somebody else's file of that name.
+    if not names or (overwrite and seal is not None):
         return
-    attempts = [one for one in unfinished_attempts(output) if one.run_id != sealed]
-    continues = (
-        "--resume continues it, --overwrite starts again"
-        if kind.resumable
-        else "--overwrite starts again"
-    )
-    if sealed is not None and attempts and kind.resumable:
-        raise InputError(
-            f"--output={output} holds a complete {kind.noun} already, and next to it an unfinished "
-            "one: --overwrite --resume continues that, --overwrite starts again"
-        )
-    if sealed is not None:
-        raise InputError(
-            f"--output={output} holds a complete {kind.noun} already: give another folder, or "
-            "--overwrite"
-        )
-    if CLAIM in names or attempts:
-        if not overwrite and not resume and (kind.resumable or CLAIM in names):
-            raise InputError(
-                f"--output={output} holds an unfinished {kind.noun} already: {continues}"
-            )
-    elif any(not name.startswith(ATTEMPT_PREFIX) for name in names):
-        raise InputError(
-            f"--output={output} holds files that are not {a_or_an(kind.noun)}: give another folder"
-        )
-
-
-def _is_of_kind(output: str, kind: Kind) -> bool:
-    """Whether what an output has by the name of a seal is one."""
-    seen = read_versioned(child(output, kind.seal))
-    if seen is None or kind.format is None:
-        return seen is not None
-    with suppress(ValueError):
-        sealed = json.loads(seen.content)
-        return isinstance(sealed, dict) and sealed.get("format") == kind.format
-    return False
+    sealed = id_in(seal, kind)
+    unfinished = [one for one in unfinished_attempts(output) if one.run_id != sealed]
+    ways = "--resume continues it, --overwrite starts again"
+    if seal is not None and unfinished and kind.resumable:
+        problem = f"holds a complete {kind.noun} already, and next to it an unfinished one"
+        ways = "--overwrite --resume continues that, --overwrite starts again"
+    elif seal is not None:
+        problem = f"holds a complete {kind.noun} already"
+        ways = "give another folder, or --overwrite"
+    elif CLAIM in names or unfinished:
+        if overwrite or resume or not (kind.resumable or CLAIM in names):
+            return
+        problem = f"holds an unfinished {kind.noun} already"
+        ways = ways if kind.resumable else "--overwrite starts again"
+    elif all(name.startswith(ATTEMPT_PREFIX) for name in names):
+        return
+    else:
+        problem = f"holds files that are not {a_or_an(kind.noun)}"
+        ways = "give another folder"
+    raise InputError(f"--output={output} {problem}: {ways}")
 
 
 def a_or_an(noun: str) -> str:
@@ -199,15 +202,12 @@ def a_or_an(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def _check_is_folder(output: str) -> None:
-    if not is_local(output):
-        return
-    folder = Path(output)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output={output} is a file: give a folder")
-    nearest = next((parent for parent in folder.parents if parent.exists()), None)
+def _check_is_folder(output: Path, flag: str) -> None:
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{flag} is a file: give a folder")
+    nearest = next((parent for parent in output.parents if parent.exists()), None)
     if nearest is not None and not nearest.is_dir():
-        raise InputError(f"--output={output} is below {nearest}, a file: give a folder")
+        raise InputError(f"{flag} is below {nearest}, a file: give a folder")
 
 
 def check_no_links(output: str, owned: Sequence[str]) -> None:
@@ -225,17 +225,3 @@ def check_no_links(output: str, owned: Sequence[str]) -> None:
             raise InputError(
                 f"{link} is a link, and what is written stays in --output={output}: remove it"
             )
-
-
-def read_job(attempt: Attempt) -> Mapping[str, Any] | None:
-    """What an attempt is a try at; None where that cannot be read."""
-    try:
-        job = read_json(child(attempt.folder, JOB))
-    except (ValueError, OSError):
-        return None
-    return job if isinstance(job, dict) and "created" in job else None
-
-
-def _missing_folders(output: Path) -> tuple[str, ...]:
-    """The folder and those above it that are not there yet, the deepest first."""
-    return tuple(str(path) for path in (output, *output.parents) if not path.exists())

@@ -30,10 +30,9 @@ from transforms.errors import (
     RunError,
     StoreFailedError,
 )
-from transforms.json_documents import MAX_JSON_BYTES
-from transforms.shard_files import NOTES_FOLDER, FinishedShard
+from transforms.shard_files import NOTES_FOLDER
 from transforms.storage.errors import STORAGE_ERRORS
-from transforms.storage.files import child, list_folder, read_bytes, remove, write_bytes
+from transforms.storage.files import child, list_folder, remove, write_bytes
 
 STAGED_FOLDER = "staged"
 """Of an attempt: what of its input cannot be read from the middle, as Parquet."""
@@ -61,7 +60,9 @@ def continued(attempt: Attempt, job: Mapping[str, Any], *, strictly: bool) -> At
     """
     claim = read_claim(attempt.output)
     there = unfinished_attempts(attempt.output)
-    others = [other for other in there if other.run_id not in (attempt.run_id, *claim.lost)]
+    others = [
+        one for one in there if one.run_id != attempt.run_id and not claim.is_lost(one.run_id)
+    ]
     known = [(other, found) for other in others if (found := _described(other)) is not None]
     same = [other for other, found in known if not list(differences(found, job))]
     if not same and known and strictly:
@@ -128,17 +129,6 @@ def describe(attempt: Attempt, job: Mapping[str, Any]) -> str:
     if there is None:
         write_bytes(child(attempt.folder, JOB), json.dumps(job, indent=1).encode())
     return str((there or job)["created"])
-
-
-def read_note(path: str) -> FinishedShard | None:
-    """The shard that is noted there; None for none, or for what cannot be read: it is made again.
-
-    One request where there is none.
-    """
-    try:
-        return FinishedShard.from_json(read_bytes(path, MAX_JSON_BYTES))
-    except (ValueError, TypeError, OSError):
-        return None
 
 
 def finished_shards(attempt: Attempt) -> int:

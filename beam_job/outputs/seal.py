@@ -1,32 +1,35 @@
 """Sealing: how one attempt becomes the output, whoever else tries, at once or late.
 
-1. Everything of an attempt is written in its own folder, each file under a name that no other
-   execution uses, not even of the same attempt: what was removed never comes back.
-2. `_claim.json` says which attempt may become the output, by which of its files, and which attempts
-   may no more. It is only ever exchanged by compare-and-set, and never removed. Two executions of
-   the last step may have been given different files of the same shards; the first one to claim
-   chooses for both.
-3. Who claims removes the folders of those that lost, before anything else. A file comes into the
-   output only by a request that names its source there, and fails when that is gone: so an
-   execution of a lost attempt that wakes up late can bring in nothing.
+1. An attempt writes in its own folder, each file under a name that is used once.
+2. `_claim.json` says which attempt may become the output, by the SHA-256 of its seal, and whose
+   folders have to go first. It is exchanged by compare-and-set alone, and never removed.
+3. Who claims removes those folders before anything else. A file comes into the output only by a
+   request that needs its source there: an execution of a lost attempt that wakes up late can bring
+   in nothing. Nor can it take anything away: on a disk, what is old moves into the attempt's
+   folder; in a store, a blank file from there replaces it, and only a blank file is removed.
 4. An older run's seal is taken away only as the version that was seen. Then its files are
-   exchanged, and the new seal comes last, from the attempt's folder like all else.
+   exchanged, and the new seal comes last.
 
-An attempt whose run is sealed has nothing left to do: its second execution finds that, and ends.
+Several executions of one attempt bring in the same bytes. The notes of its shards choose the same
+files for all of them, and the seal, whose SHA-256 they claim, names every file by its SHA-256. One
+whose seal differs (its machine has other versions) claims again, and removes the other's documents.
 """
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from beam_job.outputs.attempt import (
+    ATTEMPT_PREFIX,
     CLAIM,
     JOB,
     Attempt,
     Kind,
+    attempt_ids,
     check_no_links,
     folder_of,
     id_in,
@@ -34,14 +37,12 @@ from beam_job.outputs.attempt import (
     sealed_id,
 )
 from transforms.errors import FilledError, RunError
-from transforms.json_documents import check_shape, is_name, is_path_below, read_json
+from transforms.json_documents import is_path_below, parse_json, read_json
 from transforms.storage.errors import STORAGE_ERRORS, ChangedError
 from transforms.storage.files import (
-    FileFacts,
     Versioned,
     child,
     discard,
-    discard_folder,
     exists,
     for_each,
     is_local,
@@ -49,6 +50,7 @@ from transforms.storage.files import (
     publish_all,
     read_bytes,
     read_versioned,
+    remove_if,
     swap,
     withdraw,
     write_bytes,
@@ -57,80 +59,219 @@ from transforms.storage.files import (
 PUBLISHED, NOT_PUBLISHED = "what it writes had been published", "nothing was published"
 """What an interrupted command says first."""
 
-_TRIES = 100
-_REMEMBERED = 20
-"""Attempts that lost whose folders a claim removes again, in case who claimed before it did not."""
+_TRIES = 20
+_CLAIM_TEXTS = ("attempt", "seal", "documents")
+_BLANK = "blank"
 
 
 class Claim(NamedTuple):
-    """Which attempt may become an output, by which plan of its, and which ones may no more."""
+    """Which attempt may become an output, and what has to go before.
 
-    attempt: str | None
-    plan: str | None
-    lost: tuple[str, ...]
-    seen: Versioned | None
-
-
-class _Plan(NamedTuple):
-    """What one execution would make the output of.
-
-    sources: by the name in the output. trash: where, on a disk, the files of an older run go.
-    Nobody makes it again, so it is there as long as this execution may take files away.
+    seal: the SHA-256 of the seal. documents: the folder, below the output, that it comes from.
+    lost: folders, below the output, that have to go. seen: as it was read.
     """
 
-    name: str
+    attempt: str | None = None
+    seal: str = ""
+    documents: str = ""
+    lost: tuple[str, ...] = ()
+    seen: Versioned | None = None
+
+    def is_lost(self, run_id: str) -> bool:
+        """Whether an attempt may no longer become the output."""
+        return f"{ATTEMPT_PREFIX}{run_id}" in self.lost
+
+
+class _Own(NamedTuple):
+    """What one execution would make the output of.
+
+    documents: its folder, below the output. sources: by the name in the output, the seal last.
+    """
+
+    documents: str
+    seal: str
     sources: Mapping[str, str]
-    trash: str
-
-
-def write_documents(
-    attempt: Attempt, documents: Mapping[str, bytes]
-) -> tuple[dict[str, str], dict[str, FileFacts]]:
-    """Writes files of the last step in the attempt: where each is for `seal`, and its facts."""
-    folder = f"documents-{uuid.uuid4().hex}"
-    sources = {name: f"{folder}/{name}" for name in documents}
-    facts = {
-        name: write_bytes(child(attempt.folder, sources[name]), content)
-        for name, content in documents.items()
-    }
-    return sources, facts
 
 
 def seal(
-    attempt: Attempt, kind: Kind, files: Mapping[str, str], content: bytes, *, replace: bool
+    attempt: Attempt,
+    kind: Kind,
+    files: Mapping[str, str],
+    documents: Mapping[str, bytes],
+    content: bytes,
+    *,
+    replace: bool,
+    blank: bytes = b"\n",
 ) -> None:
     """Makes an attempt the output; does nothing where another execution has done so.
 
-    files: the name of each file in the output, and where it is in the attempt's folder, under a
-    name that no other execution uses. content: of the seal. replace: whether a complete run may be
-    replaced. Raises FilledError where another attempt became the output, or is about to; RunError
-    where a file of the attempt is gone.
+    files: the name of each file in the output, and where it is in the attempt's folder. documents:
+    the content of other files, by name. content: of the seal. replace: whether a complete run may
+    be replaced. blank: a Parquet file without rows, like no file of a run; what a store has under a
+    name that only the older run has becomes this, and is removed then.
+
+    Raises FilledError where another attempt became the output, or is about to; RunError where a
+    file of the attempt is gone.
     """
     check_no_links(attempt.output, kind.owned)
     # All sources are there before the claim, so that who claims next finds them all to remove.
-    own = _write_plan(attempt, kind, files, content)
-    chosen, unusable = own.name, None
+    own = _write(attempt, kind, files, {**documents, kind.seal: content}, blank)
+    problem: Exception = FilledError(_busy(attempt, kind))
     for _ in range(_TRIES):
         try:
-            older, chosen = _claim(attempt, kind, own, unusable, replace=replace)
-            if older is not None and id_in(older, kind) == attempt.run_id:
+            if _is_done(attempt, kind, own, replace=replace):
                 break
-            _exchange(attempt, kind, _sources(attempt, own, chosen), older, own.trash)
-            break
         except ChangedError:
             continue
-        except FileNotFoundError as error:
-            if _is_sealed_or_lost(attempt, kind):
-                break
-            if not _is_damaged(attempt, own, chosen):
-                continue  # It was a file of the output, which another execution exchanged.
-            if chosen == own.name:
-                raise RunError(_gone(error.filename)) from error
-            unusable = chosen
+        except FileNotFoundError as error:  # Another execution may have moved it: see once more.
+            problem = RunError(_gone(error.filename))
     else:
-        raise FilledError(_busy(attempt, kind))
+        raise problem
     with suppress(*STORAGE_ERRORS, RunError):  # The run is there, whatever stays next to it.
         remove_attempt(attempt)
+
+
+def _write(
+    attempt: Attempt,
+    kind: Kind,
+    files: Mapping[str, str],
+    documents: Mapping[str, bytes],
+    blank: bytes,
+) -> _Own:
+    name = f"documents-{uuid.uuid4().hex}"
+    folder = child(attempt.folder, name)
+    local = is_local(folder)
+    if local:
+        Path(_trash(folder)).mkdir(parents=True)
+    blanks = {} if local else {_BLANK: blank}
+    for document, content in {**documents, **blanks}.items():
+        write_bytes(child(folder, document), content)
+    sources = {of: child(attempt.folder, source) for of, source in files.items()}
+    sources |= {document: child(folder, document) for document in documents}
+    below = f"{ATTEMPT_PREFIX}{attempt.run_id}/{name}"
+    return _Own(below, sha256(documents[kind.seal]).hexdigest(), sources)
+
+
+def _trash(documents: str) -> str:
+    """Where, on a disk, an execution moves what is old: it goes with its documents."""
+    return child(documents, "trash")
+
+
+def _is_done(attempt: Attempt, kind: Kind, own: _Own, *, replace: bool) -> bool:
+    """Goes one step on: claims, or exchanges what was claimed; whether the run is sealed then.
+
+    The seal is read after the folders that had to go are gone: nobody else can seal any more, but
+    who claims after it, which removes this attempt's folder.
+    """
+    output = attempt.output
+    claim = read_claim(output)
+    is_claimed = (claim.attempt, claim.seal) == (attempt.run_id, own.seal)
+    if is_claimed:
+        lost = [name for name in claim.lost if name.startswith(ATTEMPT_PREFIX)]
+        trash = _trash(child(output, own.documents))
+        discard([child(output, name) for name in lost if is_path_below(name)], trash)
+    older = read_versioned(child(output, kind.seal))
+    sealed = id_in(older, kind)
+    if sealed == attempt.run_id:
+        return True
+    _check_may_claim(attempt, kind, claim, sealed, replace=replace)
+    if is_claimed:
+        _exchange(attempt, kind, own, older)
+    else:
+        _claim(attempt, claim, sealed, own)
+    return is_claimed
+
+
+def _claim(attempt: Attempt, before: Claim, sealed: str | None, own: _Own) -> None:
+    if not exists(list(own.sources.values())[-1]):  # Another execution has claimed with its own.
+        raise RunError(_gone(child(attempt.output, own.documents)))
+    others = {before.attempt, sealed, *attempt.replaces} - {attempt.run_id}
+    there = [f"{ATTEMPT_PREFIX}{run_id}" for run_id in attempt_ids(attempt.output)]
+    lost = [
+        name for name in there if name in before.lost or name.removeprefix(ATTEMPT_PREFIX) in others
+    ]
+    if before.attempt == attempt.run_id:
+        lost.append(before.documents)
+    claim = Claim(attempt.run_id, own.seal, own.documents, tuple(lost))._asdict()
+    del claim["seen"]
+    swap(child(attempt.output, CLAIM), json.dumps(claim).encode(), before.seen)
+
+
+def read_claim(output: str) -> Claim:
+    """Which attempt may become an output, and what has to go before."""
+    seen = read_versioned(child(output, CLAIM))
+    with suppress(ValueError, KeyError, TypeError):
+        content: Any = parse_json(seen.content if seen else b"null")
+        attempt, sha256_of_seal, documents = (str(content[name]) for name in _CLAIM_TEXTS)
+        return Claim(attempt, sha256_of_seal, documents, tuple(map(str, content["lost"])), seen)
+    return Claim(seen=seen)
+
+
+def _check_may_claim(
+    attempt: Attempt, kind: Kind, claim: Claim, sealed: str | None, *, replace: bool
+) -> None:
+    flag = f"--output={attempt.output}"
+    stays = "while this one worked, and that one stays: give another folder, or --overwrite"
+    if claim.is_lost(attempt.run_id):
+        raise FilledError(f"{flag} was overwritten by another command {stays}")
+    if sealed is not None and not replace:
+        raise FilledError(f"{flag} was filled by another command {stays}")
+    if not exists(child(attempt.folder, JOB)):
+        raise RunError(_gone(child(attempt.folder, JOB)))
+    others = {None, sealed, attempt.run_id, *attempt.replaces}
+    if claim.attempt in others or replace:
+        return
+    if exists(child(folder_of(attempt.output, str(claim.attempt)), JOB)):
+        raise FilledError(_busy(attempt, kind))
+
+
+def _gone(path: str) -> str:
+    return f"{path} is gone: something removed it while the job ran; run it again"
+
+
+def _busy(attempt: Attempt, kind: Kind) -> str:
+    ways = "--resume or --overwrite" if kind.resumable else "--overwrite"
+    return (
+        f"--output={attempt.output} is being written by another command, and that one stays: wait "
+        f"for it; if it was killed, give {ways}"
+    )
+
+
+def _exchange(attempt: Attempt, kind: Kind, own: _Own, older: Versioned | None) -> None:
+    """Puts the attempt's files in the place of an older run's, the seal last.
+
+    Raises FileNotFoundError where a source is gone, ChangedError where the seal is another one.
+    """
+    output, documents = attempt.output, child(attempt.output, own.documents)
+    there = {file.path for file in list_folder(attempt.folder)}
+    for source in own.sources.values():
+        if source not in there:  # While the older run is whole still.
+            raise FileNotFoundError(2, "there is no such file", source)
+    if older is not None:
+        withdraw(child(output, kind.seal), older, lock=child(output, CLAIM))
+    pairs = [(source, child(output, name)) for name, source in own.sources.items()]
+    kept = {path for _, path in pairs}
+    found = [file.path for name in kind.owned for file in list_folder(child(output, name))]
+    found += [path for path in (child(output, name) for name in kind.documents) if exists(path)]
+    stale = [path for path in found if path not in kept]
+    if is_local(output):
+        discard(stale, _trash(documents))
+    else:
+        blank = child(documents, _BLANK)
+        publish_all([(blank, path) for path in stale])
+        for_each(lambda path: _remove_blank(path, blank), stale)
+    publish_all(pairs[:-1])
+    publish_all(pairs[-1:])
+
+
+def _remove_blank(path: str, blank: str) -> None:
+    """Removes an object that is blank; ChangedError where it is not."""
+    seen = read_versioned(path)
+    if seen is None:
+        return
+    if seen.content != read_bytes(blank):
+        raise ChangedError(path)
+    remove_if(path, seen)
 
 
 def is_sealed(attempt: Attempt, kind: Kind) -> bool:
@@ -150,175 +291,6 @@ def interruptible(attempt: Attempt, kind: Kind) -> Iterator[None]:
         with suppress(*STORAGE_ERRORS):  # A store that fails is not what the user has to hear of.
             sealed = is_sealed(attempt, kind)
         raise KeyboardInterrupt(PUBLISHED if sealed else NOT_PUBLISHED) from interrupt
-
-
-def _write_plan(attempt: Attempt, kind: Kind, files: Mapping[str, str], content: bytes) -> _Plan:
-    """Writes the seal, and which file comes from where with the seal last, in the attempt."""
-    token = uuid.uuid4().hex
-    sources = {**files, kind.seal: f"seal-{token}.json"}
-    plan = _Plan(f"plan-{token}.json", sources, child(attempt.folder, f"trash-{token}"))
-    if is_local(plan.trash):
-        Path(plan.trash).mkdir(parents=True)
-    write_bytes(child(attempt.folder, plan.sources[kind.seal]), content)
-    write_bytes(child(attempt.folder, plan.name), json.dumps(plan.sources).encode())
-    return plan
-
-
-def _sources(attempt: Attempt, own: _Plan, chosen: str) -> Mapping[str, str]:
-    """The sources of the plan that was chosen; raises FileNotFoundError where there is none.
-
-    Nothing in it leads out of the output, or of the attempt's folder.
-    """
-    if chosen == own.name:
-        return own.sources
-    path = child(attempt.folder, chosen)
-    with suppress(ValueError):
-        plan = json.loads(read_bytes(path) if is_name(chosen) else b"")
-        check_shape(plan, {...: is_path_below})
-        if all(map(is_path_below, plan)):
-            return dict(plan)
-    raise FileNotFoundError(2, "this is not a plan", path)
-
-
-def _is_damaged(attempt: Attempt, own: _Plan, chosen: str) -> bool:
-    """Whether something was removed by hand that the plan, or the exchange, needs."""
-    try:
-        needed = _sources(attempt, own, chosen).values()
-    except FileNotFoundError:
-        return True
-    is_trash_there = exists(own.trash) or not is_local(own.trash)
-    return not is_trash_there or not all(exists(child(attempt.folder, name)) for name in needed)
-
-
-def _claim(
-    attempt: Attempt, kind: Kind, own: _Plan, unusable: str | None, *, replace: bool
-) -> tuple[Versioned | None, str]:
-    """Makes an attempt the one that may become the output; the seal before it, and by which plan.
-
-    The plan is that of the execution of this attempt that claimed first, unless that is unusable.
-    The seal is read when those that lost can seal no more, and the claim once again after it: as it
-    is this attempt's still, who claims later and seals makes it another version.
-    """
-    path, seal_path = child(attempt.output, CLAIM), child(attempt.output, kind.seal)
-    older = read_versioned(seal_path)
-    sealed = older and id_in(older, kind)
-    if sealed == attempt.run_id:
-        return older, own.name
-    claim = _read_claim(path)
-    _check_may_claim(attempt, kind, claim, sealed, replace=replace)
-    lost, plan = claim.lost, claim.plan
-    if claim.attempt != attempt.run_id or plan is None or plan == unusable:
-        plan = own.name
-        before = (claim.attempt, sealed, *attempt.replaces, *claim.lost)
-        others = dict.fromkeys(name for name in before if name and name != attempt.run_id)
-        lost = tuple(others)[:_REMEMBERED]
-        claimed = {"attempt": attempt.run_id, "plan": own.name, "lost": lost}
-        swap(path, json.dumps(claimed).encode(), claim.seen)
-    for_each(
-        lambda name: discard_folder(folder_of(attempt.output, name), own.trash),
-        [name for name in lost if is_name(name)],
-    )
-    older = read_versioned(seal_path)
-    sealed = older and id_in(older, kind)
-    if sealed not in (None, attempt.run_id):
-        claim = _read_claim(path)
-        if claim.attempt != attempt.run_id:
-            raise ChangedError(path)
-        _check_may_claim(attempt, kind, claim, sealed, replace=replace)
-    return older, plan
-
-
-def read_claim(output: str) -> Claim:
-    """Which attempt may become an output, and which ones may no more."""
-    return _read_claim(child(output, CLAIM))
-
-
-def _read_claim(path: str) -> Claim:
-    seen = read_versioned(path)
-    with suppress(ValueError, KeyError, TypeError):
-        content: Any = json.loads(seen.content if seen else b"null")
-        plan = content["plan"] and str(content["plan"])
-        return Claim(str(content["attempt"]), plan, tuple(map(str, content["lost"])), seen)
-    return Claim(None, None, (), seen)
-
-
-def _check_may_claim(
-    attempt: Attempt, kind: Kind, claim: Claim, sealed: str | None, *, replace: bool
-) -> None:
-    if attempt.run_id in claim.lost:
-        raise FilledError(
-            f"--output={attempt.output} was overwritten by another command while this one worked, "
-            "and that one stays: give another folder, or --overwrite"
-        )
-    if sealed is not None and not replace:
-        raise FilledError(
-            f"--output={attempt.output} was filled by another command while this one worked, and "
-            "that one stays: give another folder, or --overwrite"
-        )
-    if not exists(child(attempt.folder, JOB)):
-        raise RunError(_gone(child(attempt.folder, JOB)))
-    others = {sealed, attempt.run_id, *attempt.replaces}
-    if claim.attempt is None or claim.attempt in others or replace:
-        return
-    if exists(child(folder_of(attempt.output, claim.attempt), JOB)):
-        raise FilledError(_busy(attempt, kind))
-
-
-def _gone(path: str) -> str:
-    return f"{path} is gone: something removed it while the job ran; run it again"
-
-
-def _busy(attempt: Attempt, kind: Kind) -> str:
-    ways = "--resume or --overwrite" if kind.resumable else "--overwrite"
-    return (
-        f"--output={attempt.output} is being written by another command, and that one stays: wait "
-        f"for it; if it was killed, give {ways}"
-    )
-
-
-def _exchange(
-    attempt: Attempt,
-    kind: Kind,
-    sources: Mapping[str, str],
-    older: Versioned | None,
-    trash: str,
-) -> None:
-    """Puts the attempt's files in the place of an older run's, the seal last.
-
-    Raises FileNotFoundError where a source is gone, ChangedError where the seal is another one.
-    """
-    output, claim_path = attempt.output, child(attempt.output, CLAIM)
-    pairs = [
-        (child(attempt.folder, source), child(output, name)) for name, source in sources.items()
-    ]
-    _check_all_there(attempt, pairs)
-    if older is not None:
-        withdraw(child(output, kind.seal), older, lock=claim_path)
-    kept = {child(output, name) for name in sources}
-    found = [file.path for name in kind.owned for file in list_folder(child(output, name))]
-    found += [path for path in (child(output, name) for name in kind.documents) if exists(path)]
-    stale = [path for path in found if path not in kept]
-    if stale and _read_claim(claim_path).attempt == attempt.run_id:
-        discard(stale, trash)
-    publish_all(pairs[:-1])
-    publish_all(pairs[-1:])
-
-
-def _check_all_there(attempt: Attempt, pairs: Sequence[tuple[str, str]]) -> None:
-    """Raises FileNotFoundError for a source that is gone, while an older run is whole still."""
-    there = {file.path for file in list_folder(attempt.folder)}
-    for source, _ in pairs:
-        if source not in there:
-            raise FileNotFoundError(2, "there is no such file", source)
-
-
-def _is_sealed_or_lost(attempt: Attempt, kind: Kind) -> bool:
-    """Whether an attempt has become the output; raises FilledError, or RunError, if it may not."""
-    if is_sealed(attempt, kind):
-        return True
-    claim = _read_claim(child(attempt.output, CLAIM))
-    _check_may_claim(attempt, kind, claim, None, replace=True)
-    return False
 
 
 def read_sealed(output: str, kind: Kind, *names: str) -> list[Any]:

@@ -34,7 +34,7 @@ class _Found:
 
 
 class Bucket:
-    """Objects by name. point: called with each request. on_delete, on_get: with each name.
+    """Objects by name. point: called with each request.
 
     lose: how often a request is done, its answer is lost, and the library sends it again. fail:
     how often a request fails for good, done or not; rng draws both.
@@ -44,8 +44,6 @@ class Bucket:
         self.objects: dict[str, _Object] = {}
         self.lose = self.fail = 0.0
         self.faults = 0
-        self.on_delete: Callable[[str], None] = lambda _: None
-        self.on_get: Callable[[str], None] = lambda _: None
         self.is_asked_by_execution: Callable[[], bool] = lambda: False
         self._scheme = scheme
         self._point = point
@@ -98,7 +96,6 @@ class Bucket:
         return self._ask("GET", name, lambda: _Found(self._get(name)[start:end], self._meta(name)))
 
     def _get(self, name: str) -> bytes:
-        self.on_get(name)
         self._found(name)
         return self.objects[name].content
 
@@ -128,8 +125,20 @@ class Bucket:
         for name in [names] if isinstance(names, str) else names:
             self._ask("DELETE", name, lambda name=name: self._delete(name))
 
+    def delete_if(self, name: str, version: str) -> int:
+        """Deletes an object of a version; the HTTP status of the answer."""
+
+        def do() -> int:
+            if name not in self.objects:
+                return 404
+            if self._meta(name)["e_tag" if self._scheme == "s3" else "version"] != version:
+                return 412
+            self._delete(name)
+            return 204
+
+        return self._ask("DELETE IF", name, do)
+
     def _delete(self, name: str) -> None:
-        self.on_delete(name)
         if self.objects.pop(name, None) is None and self._scheme == "gs":
             raise FileNotFoundError(f"Object at location {name} not found")
 

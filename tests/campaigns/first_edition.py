@@ -13,6 +13,7 @@ from beam_job.outputs import seal
 from beam_job.outputs.attempt import JOB, Attempt, Kind
 from transforms import write_shards
 from transforms.errors import FilledError, RunError
+from transforms.shard_files import FinishedShard, note_path
 from transforms.storage.files import (
     child,
     exists,
@@ -34,7 +35,14 @@ def _move(source: str, destination: str) -> None:
 
 
 def remove_move_seal(
-    attempt: Attempt, kind: Kind, files: Mapping[str, str], content: bytes, *, replace: bool
+    attempt: Attempt,
+    kind: Kind,
+    files: Mapping[str, str],
+    documents: Mapping[str, bytes],
+    content: bytes,
+    *,
+    replace: bool,
+    **_: bytes,
 ) -> None:
     """Looks whether it may, removes the seal and what is old, moves all files, and seals."""
     output, folder = attempt.output, attempt.folder
@@ -42,8 +50,10 @@ def remove_move_seal(
         raise FilledError("--output was filled by another command: --overwrite")
     if not exists(child(folder, JOB)):
         raise FilledError("--output was overwritten by another command: --overwrite")
-    write_bytes(child(folder, kind.seal), content)
+    for document in {**documents, kind.seal: content}.items():
+        write_bytes(child(folder, document[0]), document[1])
     remove(child(output, kind.seal))
+    files = {**files, **{name: name for name in documents}}
     kept = {child(output, name) for name in files}
     for owned in kind.owned:
         for file in list_folder(child(output, owned)):
@@ -62,5 +72,14 @@ _SAME_ID = SimpleNamespace(uuid4=lambda: uuid.UUID(int=0))
 FAULT_2: list[Any] = [(write_shards, "uuid", _SAME_ID)]
 """Every execution writes a shard's file under the same name."""
 
-EACH_ITS_OWN: list[Any] = [(seal, "_sources", lambda _, own, __: own.sources)]
-"""Every execution of the last step publishes the files that it was given."""
+
+def _last_note_wins(folder: str, name: str, finished: FinishedShard) -> FinishedShard:
+    write_bytes(child(folder, note_path(name)), finished.to_json())
+    return finished
+
+
+EACH_ITS_OWN: list[Any] = [
+    (write_shards, "write_note", _last_note_wins),
+    (seal, "sha256", lambda _: SimpleNamespace(hexdigest=lambda: "0" * 64)),
+]
+"""Every execution continues with the files and with the seal that it wrote itself."""

@@ -9,10 +9,6 @@ executed, which execution continues at each request, and which one stops, or die
 - where none is, the next command makes it: plain, or the one that its message names;
 - executions that wake up after that change nothing.
 
-One class is counted apart. Object stores do not delete on a condition: an execution that looks at
-the claim, may remove an older run's file, and stops right there until another command has sealed,
-removes the file of that name of the new run. Such a run is not whole, and `verify` says so.
-
 `--show=SEED` prints the requests of one.
 """
 
@@ -68,17 +64,13 @@ class Outcome:
     sealed_by: str = "nobody"
     next_command: str = "none needed"
     wrong: list[str] = field(default_factory=list)
-    late_delete: bool = False
     foreign_report: bool = False
+    blanks: int = 0
     trace: list[str] = field(default_factory=list)
 
 
 class Wrong(Exception):  # noqa: N818
-    """Something is not as it has to be. problems: of the run, one by one, where it is that."""
-
-    def __init__(self, text: str, problems: Sequence[str] = ()) -> None:
-        super().__init__(text)
-        self.problems = problems
+    """Something is not as it has to be."""
 
 
 def interleaving(seed: int, folder: Path, patches: Sequence[Any] = ()) -> Outcome:
@@ -86,13 +78,11 @@ def interleaving(seed: int, folder: Path, patches: Sequence[Any] = ()) -> Outcom
     file_system = FILE_SYSTEMS[seed % len(FILE_SYSTEMS)]
     kind = KINDS[seed // len(FILE_SYSTEMS) % len(KINDS)]
     outcome = Outcome(seed, file_system, kind)
-    late = False
     with opened(file_system, seed, folder / str(seed), *patches) as world:
         try:
             _run(world, kind, outcome)
         except Wrong as error:
             outcome.wrong.append(str(error))
-            late = bool(error.problems) and all(map(world.is_late_delete, error.problems))
         except (*STORAGE_ERRORS, JobError, TimeoutError, AssertionError) as error:
             outcome.wrong.append(f"{type(error).__name__}: {error}")
         outcome.wrong += world.faults
@@ -109,7 +99,7 @@ def interleaving(seed: int, folder: Path, patches: Sequence[Any] = ()) -> Outcom
             outcome.sealed_by = _kind_of(world.sealed_by[0])
         place = str(folder / str(seed))
         outcome.trace = [line.replace(place, "") for line in world.scheduler.trace]
-        outcome.late_delete = late and len(outcome.wrong) == 1
+        outcome.blanks = world.blanks
     return outcome
 
 
@@ -249,7 +239,7 @@ def _check(world: World, when: str) -> None:
     problems = world.problems()
     if problems:
         world.scheduler.note(f"WRONG {when}: {'; '.join(problems)}")
-        raise Wrong(f"{when}: {'; '.join(problems[:4])}", problems)
+        raise Wrong(f"{when}: {'; '.join(problems[:4])}")
 
 
 def _settle(world: World) -> str:
@@ -302,7 +292,7 @@ class Tally:
     sealed_by: Counter[str] = field(default_factory=Counter)
     next_command: Counter[str] = field(default_factory=Counter)
     wrong: int = 0
-    late_deletes: int = 0
+    blanks: int = 0
     foreign_reports: int = 0
 
     def add(self, outcome: Outcome) -> None:
@@ -312,8 +302,8 @@ class Tally:
             setattr(self, name, getattr(self, name) + getattr(outcome, name))
         self.sealed_by[outcome.sealed_by] += 1
         self.next_command[outcome.next_command] += 1
-        self.late_deletes += outcome.late_delete
-        self.wrong += bool(outcome.wrong) and not outcome.late_delete
+        self.blanks += outcome.blanks
+        self.wrong += bool(outcome.wrong)
         self.foreign_reports += outcome.foreign_report
 
 
@@ -344,21 +334,18 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
             tally.add(outcome)
             if outcome.wrong:
                 say(
-                    f"seed {outcome.seed}, {outcome.file_system}, {outcome.kind}"
-                    f"{' (a late delete)' if outcome.late_delete else ''}: "
+                    f"seed {outcome.seed}, {outcome.file_system}, {outcome.kind}: "
                     f"{'; '.join(outcome.wrong)}"
                 )
-                if not outcome.late_delete:
-                    failed += 1
-                    if failed <= 3:
-                        say("\n".join(f"    {line}" for line in outcome.trace[-400:]))
+                failed += 1
+                if failed <= 3:
+                    say("\n".join(f"    {line}" for line in outcome.trace[-400:]))
     finally:
         shutil.rmtree(folder)
     for line in table(tallies):
         say(line)
-    late = sum(tally.late_deletes for tally in tallies.values())
     say(f"{time.monotonic() - start:.0f} s")
-    say(f"{options.count - failed - late} passed, {failed} failed, {late} late deletes")
+    say(f"{options.count - failed} passed, {failed} failed")
     return int(failed > 0)
 
 
@@ -366,7 +353,7 @@ def table(tallies: dict[tuple[str, str], Tally]) -> Iterator[str]:
     """The tallies as a Markdown table."""
     yield (
         "| file system | kind | drawn | executions | requests | deaths | faults | first sealed by |"
-        " then given | late deletes | foreign reports | wrong |"
+        " then given | blank files left | foreign reports | wrong |"
     )
     yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
     order = {name: place for place, name in enumerate((*FILE_SYSTEMS, *KINDS))}
@@ -376,7 +363,7 @@ def table(tallies: dict[tuple[str, str], Tally]) -> Iterator[str]:
         yield (
             f"| {file_system} | {kind} | {tally.drawn} | {tally.executions:,} | "
             f"{tally.requests:,} | {tally.deaths:,} | {tally.faults:,} | "
-            f"{_counts(tally.sealed_by)} | {_counts(tally.next_command)} | {tally.late_deletes} | "
+            f"{_counts(tally.sealed_by)} | {_counts(tally.next_command)} | {tally.blanks} | "
             f"{tally.foreign_reports} | {tally.wrong} |"
         )
 

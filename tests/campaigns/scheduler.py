@@ -34,8 +34,7 @@ class Execution:
     """A thread under the scheduler. group: the process that it belongs to.
 
     blocked: it continues when this is true. frozen: until which step it does not continue.
-    mortal: whether it may be killed alone. looked: what it has found when it looked last whether
-    it may remove files.
+    mortal: whether it may be killed alone.
     """
 
     name: str
@@ -48,7 +47,6 @@ class Execution:
     priority: float = 0.0
     killed: bool = False
     request: str = ""
-    looked: Any = None
     result: Any = None
     error: BaseException | None = None
     go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))

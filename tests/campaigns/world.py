@@ -6,7 +6,7 @@ last bits differ from one execution to the next; Beam is replaced by the schedul
 each bundle and the last step as often, and as late, as is drawn.
 """
 
-import json
+import io
 import random
 import shutil
 import uuid
@@ -15,10 +15,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from apache_beam.pvalue import TaggedOutput
 
 from beam_job import completion, compress_pipeline
@@ -26,7 +28,7 @@ from beam_job.compress_pipeline import _CompleteRun, _file, _FindFinished, _reje
 from beam_job.model_facts import latents_metadata
 from beam_job.options import CompressOptions
 from beam_job.outputs import resume, seal
-from beam_job.outputs.attempt import ATTEMPT_PREFIX, CLAIM, check_output
+from beam_job.outputs.attempt import check_output
 from beam_job.remote import Runner
 from beam_job.run_directory import MANIFEST, REPORT, RUN, complete_run, versions
 from beam_job.verify import read_back
@@ -42,21 +44,15 @@ from transforms.model_directory import Model
 from transforms.preprocess import NormalizeImages, ReshapeImages
 from transforms.read_images import _ReadShards
 from transforms.shard_files import FinishedShard
-from transforms.sizes import (
-    Sizes,
-    add_sizes,
-    sizes_encoded,
-    sizes_finished,
-    sizes_prepared,
-    sizes_read,
-    sizes_written,
-)
+from transforms.sizes import add_sizes
 from transforms.storage import files, local, stores
 from transforms.storage.errors import STORAGE_ERRORS
 from transforms.storage.files import child, find_files, is_local, write_bytes
 from transforms.write_latents import StoreLatents, WriteLatents
 from transforms.write_shards import _WriteWholeShards
 
+Written = tuple[FinishedShard, ...]
+"""What an execution of a bundle gives."""
 FILE_SYSTEMS = ("local", "s3", "gs")
 SPLITS = {"train": 7, "test": 5}
 BATCH_SIZE, LATENT_SIZE = 2, 4
@@ -122,13 +118,6 @@ class Runs:
 CALM = Runs()
 
 
-class Written(NamedTuple):
-    """What an execution of a bundle gives."""
-
-    finished: tuple[FinishedShard, ...]
-    sizes: tuple[tuple[str, Sizes], ...]
-
-
 @dataclass(eq=False)
 class Process:
     """A command that runs. launcher: its own execution; the job's may outlive it."""
@@ -174,13 +163,12 @@ class World:
             self.output = f"{file_system}://bucket/run"
             bucket = Bucket(file_system, self.scheduler.point, random.Random(seed + 3))
             bucket.is_asked_by_execution = lambda: self.scheduler.current is not None
-            bucket.on_delete, bucket.on_get = self._watch_delete, self._watch_look
             self.bucket = bucket
         self.processes: list[Process] = []
         self.sealed: str | None = None
         self.sealed_by: list[str] = []
         self.faults: list[str] = []
-        self.late_deletes: set[str] = set()
+        self.blanks = 0
         self._seal_seen: Any = None
         self._salt = 0
 
@@ -217,39 +205,6 @@ class World:
         if self.sealed is not None:
             self.sealed_by.append(execution.name)
 
-    def _watch_delete(self, name: str) -> None:
-        """Notes a file of the output that is removed by an execution that may no more.
-
-        An object store does not delete on a condition: who has looked at the claim, stops there for
-        as long as another command takes to seal, and continues, may remove a file of that one.
-        """
-        assert self.bucket is not None
-        execution = self.scheduler.current
-        if execution is None or name not in self.bucket.objects or ATTEMPT_PREFIX in name:
-            return
-        if self._claimed_by() in (None, execution.group.run_id):
-            return
-        if execution.looked == execution.group.run_id:
-            self.late_deletes.add(name.removeprefix("run/"))
-        else:
-            self.faults.append(f"{execution.name} removed {name}, and has not looked if it may")
-
-    def _watch_look(self, name: str) -> None:
-        execution = self.scheduler.current
-        if execution is not None and name == f"run/{CLAIM}":
-            execution.looked = self._claimed_by()
-
-    def _claimed_by(self) -> str | None:
-        assert self.bucket is not None
-        claim = self.bucket.objects.get(f"run/{CLAIM}")
-        return None if claim is None else json.loads(claim.content)["attempt"]
-
-    def is_late_delete(self, problem: str) -> bool:
-        """Whether a problem is a file that was removed so, and nothing else."""
-        gone = {f"{name} is gone" for name in self.late_deletes}
-        gone |= {f"{child(self.output, name)} is not found" for name in self.late_deletes}
-        return problem in gone
-
     def problems(self) -> list[str] | None:
         """What is wrong with the run that is there; None where there is none."""
         if self.sealed_id() is None:
@@ -261,7 +216,9 @@ class World:
         wrong = [f"{at} {problem}" for at, problem in read_back(run).problems]
         found = {file.path for file in find_files(child(self.output, "latents/*/*.parquet"))}
         listed = {child(self.output, file.path) for _, file in run.shard_files()}
-        wrong += [f"{path} is found, and is not of the run" for path in sorted(found - listed)]
+        extra = {path for path in found - listed if _has_rows(path)}
+        self.blanks = len(found - listed - extra)
+        wrong += [f"{path} is found, and is not of the run" for path in sorted(extra)]
         wrong += [f"{path} is not found" for path in sorted(listed - found)]
         return wrong
 
@@ -455,10 +412,9 @@ class World:
 
     def _completing(self, planned: completion.Run, chosen: Sequence[Written]) -> Callable[[], None]:
         def step() -> None:
-            finished = [shard for one in chosen for shard in one.finished]
-            counts = [count for one in chosen for count in one.sizes]
+            finished = [shard for one in chosen for shard in one]
             sizes = {
-                split: add_sizes(part for of, part in counts if of == split)
+                split: add_sizes(one.sizes for one in finished if one.file.split == split)
                 for split in planned.staged
             }
             _CompleteRun().process(
@@ -483,26 +439,21 @@ def written(planned: completion.Run, stretch: Stretch, salt: int) -> Written:
     attempt = planned.attempt
     every = max(1, sum(planned.staged.values()) // 6)
     metadata = latents_metadata(planned.dataset, planned.model)
-    writer = _WriteWholeShards(WriteLatents(attempt.folder, planned.characters, metadata)._writer)
+    write = WriteLatents(attempt.folder, planned.characters, metadata, noted=True)
+    writer = _WriteWholeShards(write._writer)
     writer.start_bundle()
-    counts, finished = [], []
+    finished = []
     for found in _FindFinished(attempt, LATENT_SIZE * 4).process(stretch):
         if isinstance(found, TaggedOutput):
-            counts.append(sizes_finished(found.value))
             finished.append(found.value)
             continue
         for read in _ReadShards(BATCH_SIZE, 0).process(found):
-            counts.append(sizes_read(read))
             (images,) = NormalizeImages().process(with_sample(read, every))
             (images,) = ReshapeImages().process(images)
-            counts.append(sizes_prepared(images))
             (latents,) = StoreLatents("float32").process(_encoded(images, salt))
-            counts.append(sizes_encoded(latents))
-            for shard in writer.process(latents):
-                counts.append(sizes_written(shard))
-                finished.append(shard)
+            finished += writer.process(latents)
     assert not list(writer.finish_bundle())
-    return Written(tuple(finished), tuple(counts))
+    return tuple(finished)
 
 
 def _encoded(images: Any, salt: int) -> LatentBatch:
@@ -521,6 +472,13 @@ def _encoded(images: Any, salt: int) -> LatentBatch:
         images.rejects,
         images.sample,
     )
+
+
+def _has_rows(path: str) -> bool:
+    try:
+        return bool(pq.read_metadata(io.BytesIO(files.read_bytes(path))).num_rows)
+    except (OSError, pa.ArrowException):
+        return True
 
 
 def _draw_report(output: str, run_id: str, *_: Any) -> None:
@@ -563,8 +521,9 @@ def opened(file_system: str, seed: int, folder: Path, *patches: Any) -> Iterator
         for target, name, value in (
             (uuid, "uuid4", token),
             (files, "for_each", each),
-            (seal, "for_each", each),
             (stores, "client", lambda *_: world.bucket),
+            (stores, "delete_on_condition", lambda at, tag: world.bucket.delete_if(at.name, tag)),
+            (seal, "for_each", each),
             (pipeline, "load_encoder", lambda *_: None),
             (pipeline, "model_facts", lambda *_: FACTS),
             (pipeline, "_run_pipeline", world.launch),

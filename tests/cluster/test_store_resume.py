@@ -27,7 +27,8 @@ from transforms.autoencoder import import_keras
 from transforms.errors import FilledError
 from transforms.shard_files import FinishedShard, ShardFile
 from transforms.storage import stores
-from transforms.storage.files import write_bytes
+from transforms.storage.errors import ChangedError
+from transforms.storage.files import read_versioned, remove_if, write_bytes
 
 SHARDS = "--shard_size=200"
 
@@ -197,7 +198,7 @@ def attempt_at(store: Store, output: str, content: bytes, *, replace: bool) -> A
 
 
 def sealed(attempt: Attempt, *, replace: bool) -> None:
-    seal(attempt, KIND, {"a/b": "b"}, sealing(attempt), replace=replace)
+    seal(attempt, KIND, {"a/b": "b"}, {}, sealing(attempt), replace=replace)
 
 
 def sealing(attempt: Attempt) -> bytes:
@@ -261,6 +262,24 @@ def test_an_earlier_command_that_overwrites_leaves_the_later_be(store: Store, ou
     sealed(second, replace=True)
     expected = {"a/b": b"second", "seal.json": sealing(second)}
     assert published(store.tree(output)) == expected
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", ["a", "a b/c#1?x=y%20.parquet"])
+def test_an_object_is_removed_if_it_is_as_it_was_seen(store: Store, output: str, name: str):
+    path = f"{store.url(output)}/{name}"
+    write_bytes(path, b"first")
+    first = read_versioned(path)
+    assert first is not None
+    write_bytes(path, b"second")
+    with pytest.raises(ChangedError):
+        remove_if(path, first)
+    second = read_versioned(path)
+    assert second is not None
+    assert second.content == b"second"
+    remove_if(path, second)
+    assert store.names(output) == set()
+    remove_if(path, second)
 
 
 @pytest.mark.usefixtures("here")

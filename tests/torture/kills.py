@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from beam_job.outputs.attempt import ATTEMPT_PREFIX, CLAIM
-from beam_job.outputs.resume import read_note
 from tests.torture.campaign import (
     COMMANDS,
     Command,
@@ -34,6 +33,7 @@ from tests.torture.campaign import (
     leftovers,
     table,
 )
+from transforms.shard_files import FinishedShard, ShardFile
 
 
 class Victim(NamedTuple):
@@ -143,8 +143,8 @@ def before_resuming(folder: Path) -> Before:
     noted: dict[str, int] = {}
     unnoted = 0
     for attempt in folder.glob(f"{ATTEMPT_PREFIX}*"):
-        notes = [read_note(str(path)) for path in attempt.glob("notes/*/*.json")]
-        of_attempt = {note.file.path: note.file.final_path for note in notes if note is not None}
+        notes = [_noted(path) for path in attempt.glob("notes/*/*.json")]
+        of_attempt = {file.path: file.final_path for file in notes if file is not None}
         for path, final in of_attempt.items():
             there = [way for way in (attempt / path, folder / final) if way.exists()]
             if there:  # Else it is being removed, as the output is complete.
@@ -152,6 +152,13 @@ def before_resuming(folder: Path) -> Before:
         begun = [*attempt.glob("latents/*/*"), *attempt.glob("images/*/*")]
         unnoted += sum(str(path.relative_to(attempt)) not in of_attempt for path in begun)
     return Before(noted, unnoted)
+
+
+def _noted(path: Path) -> ShardFile | None:
+    try:
+        return FinishedShard.from_json(path.read_bytes()).file
+    except (OSError, ValueError):  # It was just begun, or is being removed.
+        return None
 
 
 def redone_shards(before: Before, folder: Path) -> list[str]:

@@ -43,7 +43,7 @@ from transforms.inputs.read import read_shard
 from transforms.keras_file import UnknownNetworkError, keras_content, read_layers
 from transforms.latents import LatentBatch, LatentFormat
 from transforms.model_directory import find_model
-from transforms.shard_files import FinishedShard, ShardFile, note_path
+from transforms.shard_files import FinishedShard, ShardFile, note_path, shard_path
 from transforms.sizes import Sizes
 from transforms.staged import staged_bytes, staged_table
 from transforms.storage.files import child, file_facts, find_files, write_bytes
@@ -397,7 +397,7 @@ def _read_note(content: bytes, folder: Path) -> None:
 
     shard = Shard(ShardKey("test", 0, 2, 3), ())
     attempt = Attempt(f"{folder}/out", "a")
-    _put(folder, f"out/_incomplete-a/{note_path(shard.key)}", content)
+    _put(folder, f"out/_incomplete-a/{note_path(shard_path('latents', shard.key))}", content)
     _put(folder, f"out/_incomplete-a/{NOTED}", NOTED_CONTENT)
     for found in _FindFinished(attempt, LATENT_BYTES).process(Stretch((shard,))):
         if not isinstance(found, Stretch):
@@ -427,7 +427,8 @@ def _read_job(content: bytes, folder: Path) -> None:
 
 
 def _claim_seeds() -> list[bytes]:
-    return [json.dumps({"attempt": "a", "lost": ["b", "c"]}).encode()]
+    claim = {"attempt": "a", "seal": "0" * 64, "documents": "_incomplete-a/d", "lost": ["b", "c"]}
+    return [json.dumps(claim).encode()]
 
 
 def _read_claim(content: bytes, folder: Path) -> None:
@@ -439,7 +440,7 @@ def _read_claim(content: bytes, folder: Path) -> None:
     attempt = begin(f"{folder}/out", "--output")
     written = write_bytes(child(attempt.folder, "a"), b"some")
     try:
-        seal(attempt, kind, {"latents/a": "a"}, b'{"run_id": "x"}', replace=False)
+        seal(attempt, kind, {"latents/a": "a"}, {}, b'{"run_id": "x"}', replace=False)
     finally:
         assert (folder / "precious").read_bytes() == b"precious"
     assert file_facts(f"{folder}/out/latents/a") == written

@@ -45,11 +45,12 @@ def by_final_name(folder: Path) -> dict[str, Path]:
 def write(folder: Path, *, cut: bool) -> dict[str, Path]:
     """Writes the batches; where each file is, by its final name.
 
-    With `cut`, each in a bundle of its own, as where nothing is fused.
+    In order, as they are read; with `cut`, each in a bundle of its own, as where nothing is fused.
     """
     workers = ["--direct_num_workers=5", "--direct_running_mode=multi_threading"] if cut else []
     pipeline = beam.Pipeline(runner=RUNNER, options=PipelineOptions(workers))
-    found = pipeline | beam.Create(batches(), reshuffle=False)
+    read = batches() if cut else sorted(batches(), key=lambda batch: int(batch.image_ids[0]))
+    found = pipeline | beam.Create(read, reshuffle=False)
     if cut:
         found |= beam.Reshuffle()
     _ = found | WriteLatents(str(folder), {0: "a", 1: "b"}, {"made": "here"})

@@ -8,7 +8,7 @@ from transforms.byte_counts import ByteCounts
 from transforms.images import ShardKey
 from transforms.latents import LatentBatch
 from transforms.quantize import Quantization
-from transforms.sizes import Sizes, sizes_encoded
+from transforms.sizes import Sizes, sizes_of
 from transforms.write_latents import StoreLatents
 
 SIZES = st.builds(Sizes, *[st.integers(0, 2**50)] * len(Sizes._fields))
@@ -33,9 +33,11 @@ def test_clipped_values_and_images_are_counted():
     latents = np.array([[-2, 16], [0, 15], [7, 99]], np.float32)
     batch = LatentBatch(ShardKey("test", 0, 1, 3), 3, np.arange(3), np.zeros(3, np.int16), latents)
     (stored,) = StoreLatents("uint8", Quantization(4, (1.0, 1.0), (0.0, 0.0))).process(batch)
-    expected = Sizes(images_encoded=3, latent_bytes=6, clipped_values=3, clipped_images=2)
-    assert sizes_encoded(stored) == ("test", expected)
-    some = stored.take(np.array([1, 2]))
-    assert sizes_encoded(some)[1][-2:] == (1, 1)
+    images = {"images_read": 3, "images_encoded": 3, "images_written": 3}
+    pixels = {"uint8_bytes": 3 * 784, "float32_bytes": 3 * 784 * 4}
+    assert sizes_of(stored) == Sizes(
+        **images, **pixels, latent_bytes=6, clipped_values=3, clipped_images=2
+    )
+    assert sizes_of(stored.take(np.array([1, 2])))[-2:] == (1, 1)
     (floats,) = StoreLatents("float16").process(batch)
-    assert sizes_encoded(floats)[1] == Sizes(images_encoded=3, latent_bytes=12)
+    assert sizes_of(floats) == Sizes(**images, **pixels, latent_bytes=12)

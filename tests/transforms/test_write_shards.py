@@ -1,5 +1,6 @@
 """What WriteShards says of its files, and what it does where rows are missing or come twice."""
 
+from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.conftest import RUNNER, tree
 from transforms.images import Reject, ShardKey
 from transforms.latents import LatentBatch, LatentFormat
-from transforms.shard_files import FinishedShard, note_path
+from transforms.shard_files import FinishedShard, note_path, read_note
 from transforms.write_shards import WriteShards
 
 KEY = ShardKey("train", 0, 2, 5)
@@ -121,10 +122,36 @@ def test_a_second_execution_touches_nothing_of_the_first(tmp_path):
 def test_a_shard_is_noted_once_its_file_is_there(tmp_path):
     rejects = (Reject("train", 2, "f", 2, "no picture"),)
     (finished,) = written(tmp_path, [part([0, 1, 3, 4], rows=5, rejects=rejects)], noted=True)
-    note = (tmp_path / note_path(KEY)).read_bytes()
+    note = (tmp_path / note_path(NAME)).read_bytes()
     assert FinishedShard.from_json(note) == finished
     assert finished.rejects == rejects
-    assert sorted(tree(tmp_path)) == sorted([finished.file.path, note_path(KEY)])
+    assert sorted(tree(tmp_path)) == sorted([finished.file.path, note_path(NAME)])
+    assert read_note(str(tmp_path), NAME) == finished
+    assert read_note(str(tmp_path), NAME, latent_bytes=9) == finished, "it has no sample"
+
+
+def test_the_first_execution_that_notes_a_shard_decides_for_all(tmp_path):
+    parts = [part([0, 1, 2]), part([3, 4])]
+    (first,) = written(tmp_path, parts, noted=True)
+    before = tree(tmp_path)
+    (second,) = written(
+        tmp_path, [replace(one, latents=one.latents + 1) for one in parts], noted=True
+    )
+    assert second == first
+    assert tree(tmp_path).items() >= before.items()
+    (tmp_path / first.file.path).write_bytes(b"altered")
+    (third,) = written(tmp_path, parts, noted=True)
+    assert third.file.path not in (first.file.path, second.file.path)
+    assert read_note(str(tmp_path), NAME) == third
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"cut short"])
+def test_a_note_that_cannot_be_used_is_replaced(tmp_path, content):
+    path = tmp_path / note_path(NAME)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    (finished,) = written(tmp_path, [part([0, 1, 2, 3, 4])], noted=True)
+    assert read_note(str(tmp_path), NAME) == finished
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"file": 3}', b"\xff", b'{"sizes": {}}'])

@@ -10,7 +10,7 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -200,6 +200,11 @@ def read_bytes(path: str, at_most: int | None = None) -> bytes:
     return bytes(content)
 
 
+def facts_of(content: bytes) -> FileFacts:
+    """The facts of a file with this content."""
+    return FileFacts(len(content), hashlib.sha256(content).hexdigest())
+
+
 def file_facts(path: str) -> FileFacts:
     """Size and SHA-256 of a file, read in pieces."""
     digest, size = hashlib.sha256(), 0
@@ -212,7 +217,7 @@ def file_facts(path: str) -> FileFacts:
 def write_bytes(path: str, content: bytes) -> FileFacts:
     """Writes a file so that it is there whole under its name, and on the disk, or not at all."""
     _at(path).write(path, content)
-    return FileFacts(len(content), hashlib.sha256(content).hexdigest())
+    return facts_of(content)
 
 
 def read_versioned(path: str) -> Versioned | None:
@@ -237,6 +242,11 @@ def withdraw(path: str, seen: Versioned, lock: str) -> None:
     _at(path).withdraw(path, seen.version, lock)
 
 
+def remove_if(path: str, seen: Versioned) -> None:
+    """Removes an object of a store if it is still as it was seen; else ChangedError."""
+    stores.remove_if(path, seen.version)
+
+
 def publish_all(pairs: Sequence[tuple[str, str]]) -> None:
     """Gives each (source, destination) its final name, in one step that needs the source.
 
@@ -255,20 +265,15 @@ def for_each(action: Callable[[Any], None], items: Sequence[Any]) -> None:
             pass
 
 
-def discard(paths: Iterable[str], trash: str) -> None:
-    """Removes files that are there. trash: a local folder, whose end ends the right to do so."""
+def discard(paths: Sequence[str], trash: str) -> None:
+    """Removes files or folders, those that are there.
+
+    trash: on a disk, a folder that they move to, each in one step that needs this folder.
+    """
     if is_local(trash):
         local.discard(paths, trash)
     else:
-        stores.delete(paths)
-
-
-def discard_folder(folder: str, trash: str) -> None:
-    """Removes a folder and all below it, on a disk in one step; trash: as discard has it."""
-    if is_local(folder):
-        local.discard([folder], trash)
-    else:
-        remove(folder)
+        for_each(remove, paths)
 
 
 def remove(path: str) -> None:

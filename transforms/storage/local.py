@@ -113,7 +113,7 @@ def swap(path: str, content: bytes, version: str | None) -> None:
 
     The file is its own lock, held for the moment: it is neither renamed nor removed.
     """
-    with _locked(path) as descriptor:
+    with _locked(path) as descriptor, local_errors("written", path):
         if os.read(descriptor, _CHUNK_BYTES).decode("latin-1") != (version or ""):
             raise ChangedError(path)
         os.pwrite(descriptor, content, 0)

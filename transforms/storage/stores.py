@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
-from transforms.errors import StoreFailedError
+from transforms.errors import StoreFailedError, first_line
 from transforms.storage.errors import ChangedError, FileSystemError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ _PATIENCE: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=_SECONDS
 _CREDENTIALS_MINUTES = 30
 _TRIES = 5
 """To put on a condition, when the answer to a try was lost."""
+_AGAIN = (408, 429, 500, 502, 503, 504)
+"""The HTTP statuses after which a request is sent again."""
 _PAGE = 1000
 
 
@@ -99,33 +102,45 @@ def _s3(bucket: str) -> "ObjectStore":
 
 
 def _gcs(bucket: str) -> "ObjectStore":
-    import google.auth
-    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
-    from google.auth.transport.requests import Request
     from obstore.store import GCSStore
 
     address = os.environ.get("STORAGE_EMULATOR_HOST")
     named: Any = {"client_options": _options(address), "retry_config": _PATIENCE}
     if address:
         named["base_url"] = address
+    # An emulator asks for none, but obstore wants some to write by.
+    if address or _google_credentials() is not None:
+        return GCSStore(bucket, credential_provider=_google_token, **named)
+    return GCSStore(bucket, skip_signature=True, **named)
+
+
+@cache
+def _google_credentials() -> Any:
+    """Google's credentials of this machine; None where there are none."""
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError
+
     try:
-        scopes = ["https://www.googleapis.com/auth/devstorage.read_write"]
-        credentials, _ = google.auth.default(scopes=scopes)
+        return google.auth.default(["https://www.googleapis.com/auth/devstorage.read_write"])[0]
     except DefaultCredentialsError:
-        if address:  # An emulator asks for none, but obstore wants some to write by.
-            named["credential_provider"] = lambda: {"token": "none", "expires_at": None}
-        return GCSStore(bucket, skip_signature=not address, **named)
+        return None
 
-    def current() -> Any:
-        if not credentials.valid:
-            try:
-                credentials.refresh(Request())
-            except GoogleAuthError as error:
-                raise PermissionError(error.args[0]) from error  # Without the answer's text.
-        expiry = credentials.expiry and credentials.expiry.replace(tzinfo=timezone.utc)
-        return {"token": credentials.token, "expires_at": expiry}
 
-    return GCSStore(bucket, credential_provider=current, **named)
+def _google_token() -> Any:
+    """A token that is valid now, as obstore takes it."""
+    from google.auth.exceptions import GoogleAuthError
+    from google.auth.transport.requests import Request
+
+    credentials = _google_credentials()
+    if credentials is None:
+        return {"token": "none", "expires_at": None}
+    if not credentials.valid:
+        try:
+            credentials.refresh(Request())
+        except GoogleAuthError as error:
+            raise PermissionError(error.args[0]) from error  # Without the answer's text.
+    expiry = credentials.expiry and credentials.expiry.replace(tzinfo=timezone.utc)
+    return {"token": credentials.token, "expires_at": expiry}
 
 
 def why_no_google_credentials() -> str | None:
@@ -286,8 +301,50 @@ def swap(path: str, content: bytes, version: str | None) -> None:
 
 
 def withdraw(path: str, version: str, _: str) -> None:
-    """Empties an object if it is of a version still: stores do not remove on a condition."""
+    """Empties an object if it is of a version still: more stores can than remove it on that."""
     swap(path, b"", version)
+
+
+def remove_if(path: str, version: str) -> None:
+    """Removes an object if it is of a version still; else ChangedError. No error if it is gone."""
+    with store_errors(path):
+        status = delete_on_condition(parse(path), version)
+    if status in (409, 412):
+        raise ChangedError(path)
+    if status >= 400 and status != 404:  # noqa: PLR2004
+        raise StoreFailedError(f"{path}: its store answered {status}: run it again")
+
+
+def delete_on_condition(where: StorePath, version: str) -> int:
+    """Asks a store to delete an object of a version, which obstore cannot; the HTTP status.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html and
+    https://cloud.google.com/storage/docs/request-preconditions
+    """
+    import obstore
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    if where.scheme == "s3":
+        client: Any = where.client
+        url = obstore.sign(client, "DELETE", where.name, timedelta(seconds=_SECONDS))
+        headers = {"If-Match": version}
+    else:
+        address = os.environ.get("STORAGE_EMULATOR_HOST") or "https://storage.googleapis.com"
+        url = f"{address}/{where.bucket}/{quote(where.name)}"
+        token = _google_token()["token"]
+        headers = {"x-goog-if-generation-match": version, "Authorization": f"Bearer {token}"}
+    retry = Retry(_TRIES, backoff_factor=0.5, status_forcelist=_AGAIN, raise_on_status=False)
+    try:
+        with requests.Session() as session:
+            session.mount(url, HTTPAdapter(max_retries=retry))
+            return session.delete(url, headers=headers, timeout=_SECONDS).status_code
+    except requests.RequestException as error:
+        raise StoreFailedError(
+            f"{where.scheme}://{where.bucket}/{where.name}: its store could not be reached "
+            f"({first_line(error)}): run it again when the store answers"
+        ) from error
 
 
 def copy(source: str, destination: str) -> None:

@@ -131,7 +131,7 @@ def made(world: World) -> Made:
     restore(world, {})
     other = _stopped(world, Command("other", shard_size=2))
     restore(world, same)
-    with mock.patch.object(seal, "discard_folder"):
+    with mock.patch.object(seal, "discard"):
         overwriting = _stopped(world, Command("overwriting", overwrite=True, shard_size=2))
     return Made(older, finished, same, other, overwriting)
 
@@ -181,11 +181,12 @@ def files_of(state: State, parts: Made) -> dict[str, bytes]:
     elif state.claim == "of the attempt":
         there[CLAIM] = whole[CLAIM]
     elif state.claim == "of one that is gone":
-        there[CLAIM] = json.dumps({"attempt": "0" * 12, "plan": "plan-0.json", "lost": []}).encode()
+        claim = {"attempt": "0" * 12, "seal": "0" * 64, "documents": "d", "lost": []}
+        there[CLAIM] = json.dumps(claim).encode()
     elif state.claim == "of who overwrote":
         there |= _folder(parts.overwriting)
         claim = json.loads(parts.overwriting[CLAIM])
-        there[CLAIM] = json.dumps({**claim, "lost": [own]}).encode()
+        there[CLAIM] = json.dumps({**claim, "lost": [f"_incomplete-{own}"]}).encode()
     if state.partial:
         there["latents/split=train/part-00000-of-00003.parquet"] = b"partial"
         there["latents/split=train/part-00004-of-00009.parquet"] = b"partial"

@@ -25,7 +25,6 @@ from transforms.storage.errors import ChangedError, FileSystemError, local_error
 from transforms.storage.files import (
     child,
     discard,
-    discard_folder,
     exists,
     file_facts,
     find_files,
@@ -434,8 +433,8 @@ def test_what_is_discarded_is_gone(folder: str):
     for name in ("a", "b/c", "b/d", "e"):
         write_bytes(child(folder, name), b"some")
     discard([child(folder, "a"), child(folder, "nothing")], trash)
-    discard_folder(child(folder, "b"), trash)
-    discard_folder(child(folder, "b"), trash)
+    discard([child(folder, "b")], trash)
+    discard([child(folder, "b")], trash)
     discard([], trash)
     left = [path for path in below(folder) if not path.startswith(trash)]
     assert left == [child(folder, "e")]
