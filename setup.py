@@ -29,8 +29,8 @@ FAST = ["ai-edge-litert>=2.1,<3", "ncnn>=1.0.20250916"]
 EXTRAS = {
     "fast": FAST,
     "evaluate": EVALUATE,
-    "gcp": ["apache-beam[gcp]>=2.77,<3", "google-auth[requests]>=2.35,<3"],
-    "aws": ["boto3>=1.35,<2"],
+    "gcp": ["apache-beam[gcp]>=2.77,<3", "google-auth[requests]>=2.35,<3", "requests>=2.32,<3"],
+    "aws": ["boto3>=1.35,<2", "requests>=2.32,<3"],
     "cluster": [
         # Of the Flink that tests/cluster/runners/job_server/pom.xml takes its job server for.
         "apache-flink-libraries>=1.19,<1.20",
