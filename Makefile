@@ -15,7 +15,7 @@ INPUTS ?= 1000000
 IMAGES ?= 8142550
 INTERLEAVINGS ?= 3000
 CONTEST := .venv-bench-job/installed $(patsubst benchmarks/environments/%.txt,.venv-bench-%/installed,$(wildcard benchmarks/environments/*.txt))
-SOURCES := setup.py $(wildcard beam_job/* transforms/* transforms/pretrained/*)
+SOURCES := setup.py $(shell find beam_job transforms -type f -not -name "*.pyc")
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-long test-reference test-cluster test-image torture torture-stores lint audit bench bench-cluster pretrained quality clean
@@ -39,17 +39,17 @@ test-cluster: $(CLUSTER)/installed $(CLUSTER)/bin/prism $(FLINK_JOB_SERVER_JAR) 
 	@mkdir -p out
 	$(NETWORK) env FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) \
 		$(CLUSTER)/bin/python -m pytest tests/cluster/runners --basetemp=out/cluster
-	$(CLUSTER)/bin/python -m pytest tests/cluster tests/transforms/storage tests/beam_job/test_remote.py --ignore=tests/cluster/runners $(AT_ONCE) -m "not image"
+	$(CLUSTER)/bin/python -m pytest tests/cluster tests/transforms/storage tests/beam_job/runners/test_runner.py --ignore=tests/cluster/runners $(AT_ONCE) -m "not image"
 
 test-image: $(CLUSTER)/installed ## Build the container image and run jobs in it (needs root, podman, runc, mmdebstrap, Go)
 	$(CLUSTER)/bin/python -m pytest tests/cluster -m image
 
 torture: .venv/installed-dev ## Kill, disturb, feed and load the commands: SEED=0 INTERLEAVINGS=3000 KILLS=200 FAULTS=20 INPUTS=1000000 IMAGES=8142550 (hours; needs root, libfaketime)
 	$(BIN)/python -m tests.campaigns.interleavings --seed=$(SEED) --count=$(INTERLEAVINGS)
-	$(BIN)/python -m tests.torture.kills --seed=$(SEED) --kills=$(KILLS)
-	$(BIN)/python -m tests.torture.faults --seed=$(SEED) --times=$(FAULTS)
-	$(BIN)/python -m tests.torture.fuzz --seed=$(SEED) --inputs=$(INPUTS)
-	$(BIN)/python -m tests.torture.load --images=$(IMAGES)
+	$(BIN)/python -m tests.campaigns.kills --seed=$(SEED) --kills=$(KILLS)
+	$(BIN)/python -m tests.campaigns.faults --seed=$(SEED) --times=$(FAULTS)
+	$(BIN)/python -m tests.campaigns.fuzz --seed=$(SEED) --inputs=$(INPUTS)
+	$(BIN)/python -m tests.campaigns.load --images=$(IMAGES)
 
 torture-stores: $(CLUSTER)/installed ## Run whole commands on object stores that fail, SEED=0 FAULTS=20 (an hour or more)
 	$(CLUSTER)/bin/python -m tests.cluster.store_faults --seed=$(SEED) --times=$(FAULTS)

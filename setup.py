@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
@@ -65,15 +65,11 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.10,<3.14",
-    packages=[
-        "beam_job",
-        "beam_job.outputs",
-        "transforms",
-        "transforms.engines",
-        "transforms.inputs",
-        "transforms.storage",
-    ],
-    package_data={"beam_job": ["py.typed", "*.jinja"], "transforms": ["py.typed", "pretrained/*"]},
+    packages=find_packages(include=["beam_job*", "transforms*"]),
+    package_data={
+        "beam_job": ["py.typed", "reports/templates/*"],
+        "transforms": ["py.typed", "pretrained/*"],
+    },
     install_requires=REQUIRED,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["emnist-latents=beam_job.__main__:main"]},

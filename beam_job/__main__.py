@@ -1,15 +1,7 @@
 """The command line: `python -m beam_job COMMAND`, also installed as `emnist-latents`.
 
-Exit status:
-
-0    done
-1    the run failed; of `verify`: it is not whole
-2    wrong use or input: a flag, a file, a model, an output; nothing was done
-3    done, and complete, with rejects: of `compress` with --max_rejects=N, where some images, and no
-     more than N, could not be read; with --no_wait nobody is there to see, and it is 0
-130  interrupted, by Ctrl-C or SIGTERM
-
-Every error is one line on stderr, `error: ...`, and nothing is on stdout then.
+The exit statuses are in exit_status. Every error is one line on stderr, `error: ...`, and nothing
+is on stdout then.
 """
 
 import gc
@@ -19,16 +11,15 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from beam_job import options
-from beam_job.lines import tell
+from beam_job.cli import parse
+from beam_job.console import tell
+from beam_job.exit_status import DONE, FAILED, INTERRUPTED, WITH_REJECTS, WRONG
 from beam_job.logs import set_up_logging
-from beam_job.options import DONE, FAILED, INTERRUPTED, WITH_REJECTS, WRONG
 from transforms.quiet import no_collection
 
 NOT_PUBLISHED = "nothing was published"
@@ -86,8 +77,6 @@ def run(argv: list[str]) -> int:
     caught: Exception
     try:
         return _run(argv)
-    except options.UsageError as error:
-        caught, status, line = error, WRONG, str(error)
     except KeyboardInterrupt as interrupt:
         tell("; ".join(["interrupted", *map(str, interrupt.args or [NOT_PUBLISHED])]))
         return INTERRUPTED
@@ -100,41 +89,13 @@ def run(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    settings, beam_flags = options.parse(argv)
+    command, options, beam_flags = parse(argv)
     # Imported late: --help and a wrong flag need neither Beam nor NumPy. What is imported stays, so
     # looking for garbage in it is a waste; see no_collection.
     with no_collection():
-        command = _command(settings)
-    return command(settings, beam_flags)
-
-
-def _command(settings: options.Options) -> Callable[[Any, list[str]], int]:
-    """What runs a command; only what it needs is imported."""
-    if isinstance(settings, (options.TrainOptions, options.EvaluateOptions)):
-        from beam_job.preflight import check_evaluation, check_training
-
-        if isinstance(settings, options.TrainOptions):
-            check_training(settings)
-        else:
-            check_evaluation(settings)
-        from transforms.autoencoder import import_keras
-
-        import_keras()  # Quietly, before the modules that are made of it.
-    run_command = import_module(_MODULES[type(settings)]).run
-    if isinstance(settings, (options.CompressOptions, options.ReconstructOptions)):
-        return run_command  # type: ignore[no-any-return]
-    return lambda settings, _: run_command(settings)
-
-
-_MODULES = {
-    options.CompressOptions: "beam_job.compress",
-    options.EvaluateOptions: "beam_job.evaluate",
-    options.ReconstructOptions: "beam_job.reconstruct",
-    options.ReportOptions: "beam_job.report_command",
-    options.StageOptions: "beam_job.stage",
-    options.TrainOptions: "beam_job.train",
-    options.VerifyOptions: "beam_job.verify",
-}
+        run_command = import_module(command.module).run
+    status: int = run_command(options, beam_flags)
+    return status
 
 
 def _told(error: Exception) -> tuple[int, str]:

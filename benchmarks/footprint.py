@@ -12,16 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from beam_job.completion import Run
-from beam_job.model_facts import model_facts
-from beam_job.options import DEFAULT_SHARD_SIZE, CompressOptions, beam_options, parse
+from beam_job.cli import parse
+from beam_job.compress.complete import Run
+from beam_job.compress.options import CompressOptions
 from beam_job.outputs.attempt import Attempt
-from beam_job.run_directory import MANIFEST, versions
+from beam_job.outputs.model_record import model_facts
+from beam_job.outputs.run_directory import MANIFEST, versions
+from beam_job.runners.beam_flags import BeamFlags
 from benchmarks.growth import fitted_line
-from transforms.engines.choice import NCNN, Engine, load_encoder
 from transforms.images import LABEL_COLUMN, Segment, ShardKey, Stretch
 from transforms.inputs.dataset import Dataset, ImageFile, cut_stretches
-from transforms.model_directory import find_model
+from transforms.models.choice import NCNN, Engine, load_encoder
+from transforms.models.directory import find_model
+from transforms.settings import SHARD_SIZE
 from transforms.storage.files import child
 
 FOOTPRINT = Path(__file__).with_name("FOOTPRINT.json")
@@ -45,14 +48,14 @@ def main() -> None:
 
 def staged_images(shards: int) -> Dataset:
     """A staged dataset in a bucket, a file a shard."""
-    names = [ShardKey("train", number, shards, DEFAULT_SHARD_SIZE).name for number in range(shards)]
+    names = [ShardKey("train", number, shards, SHARD_SIZE).name for number in range(shards)]
     return _dataset(
         Segment(
             f"gs://a-bucket/data/balanced/images/{name}.parquet",
             "parquet",
-            DEFAULT_SHARD_SIZE,
+            SHARD_SIZE,
             first_row=0,
-            first_image_id=number * DEFAULT_SHARD_SIZE,
+            first_image_id=number * SHARD_SIZE,
             label_column=LABEL_COLUMN,
             sha256=sha256(name.encode()).hexdigest(),
         )
@@ -62,7 +65,7 @@ def staged_images(shards: int) -> Dataset:
 
 def raw_images(shards: int) -> Dataset:
     """One raw file in a bucket, with labels in no order."""
-    rows = shards * DEFAULT_SHARD_SIZE
+    rows = shards * SHARD_SIZE
     labels = np.random.default_rng(0).integers(0, 47, rows, np.uint8).tobytes()
     return _dataset([Segment("gs://a-bucket/images.npy", "raw", rows, 0, 0, False, 128, labels)])
 
@@ -85,13 +88,13 @@ def graph_bytes(make: Callable[[int], Dataset], counts: Iterable[int]) -> dict[s
 
 
 def _graph_bytes(dataset: Dataset) -> int:
-    from beam_job.compress_pipeline import build_pipeline
+    from beam_job.compress.pipeline import build_pipeline
 
-    options, _ = parse(["compress", "--dataset=balanced", "--output=gs://a-bucket/out"])
+    options = parse(["compress", "--dataset=balanced", "--output=gs://a-bucket/out"]).options
     assert isinstance(options, CompressOptions)  # noqa: S101  # So mypy knows what was parsed.
-    stretches = cut_stretches(dataset, DEFAULT_SHARD_SIZE)
+    stretches = cut_stretches(dataset, SHARD_SIZE)
     planned = _planned(options, dataset, stretches)
-    pipeline = build_pipeline(options, beam_options([]), planned, stretches)
+    pipeline = build_pipeline(options, BeamFlags().options, planned, stretches)
     return len(pipeline.to_runner_api().SerializeToString())
 
 

@@ -3,7 +3,7 @@
     EMNIST_DATA=... python -m benchmarks.latent_bytes
 
 112,800 images, none of them twice: the official test digits and the az letters in turn, each time
-slanted, turned and shifted another way (beam_job.augmentation), with labels from 0 to 46 as
+slanted, turned and shifted another way (beam_job.train.augmentation), with labels from 0 to 46 as
 balanced has them. Everything that the files hold is counted.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from beam_job.augmentation import augment
+from beam_job.train.augmentation import augment
 from benchmarks.digits import add_data_flag, load_images, load_letters
 from transforms.images import MAX_PIXEL
 

@@ -21,16 +21,16 @@ from pathlib import Path
 
 import numpy as np
 
-from beam_job.completion import Run, complete
-from beam_job.model_facts import latents_metadata, model_facts
+from beam_job.compress.complete import Run, complete
 from beam_job.outputs.attempt import Attempt, begin
-from beam_job.run_directory import complete_run, versions
-from beam_job.verify import read_back
-from transforms.engines.choice import NCNN, Engine, load_encoder
+from beam_job.outputs.model_record import latents_metadata, model_facts
+from beam_job.outputs.run_directory import complete_run, versions
+from beam_job.verify.read_back import read_back
 from transforms.images import NO_LABEL, PIXELS, ShardKey
 from transforms.inputs.dataset import shard_keys
 from transforms.latents import LATENTS_FOLDER, LatentBatch, latent_table, parquet_bytes
-from transforms.model_directory import find_model
+from transforms.models.choice import NCNN, Engine, load_encoder
+from transforms.models.directory import find_model
 from transforms.shard_files import ShardFile
 from transforms.sizes import Sizes
 

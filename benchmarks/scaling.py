@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from beam_job.options import DEFAULT_SHARD_SIZE
 from benchmarks import assumptions, measured
 from benchmarks.contest import JOBS, WAYS
 from benchmarks.results import markdown_table
@@ -22,6 +21,7 @@ from benchmarks.stragglers import (
     times_ideal,
 )
 from transforms.images import PIXELS
+from transforms.settings import SHARD_SIZE
 from transforms.storage.files import REQUESTS_AT_ONCE
 
 _ROOT = Path(__file__).parents[1]
@@ -51,7 +51,7 @@ def _section(name: str) -> str:
     return "\n".join(SECTIONS[name]())
 
 
-def seconds(scale: Scale, way: str, shard_size: int = DEFAULT_SHARD_SIZE) -> float:
+def seconds(scale: Scale, way: str, shard_size: int = SHARD_SIZE) -> float:
     """From the start of the machines until the last file is written; publishing comes after it."""
     rate = measured.engine_rate(way)
     factor = times_ideal(queue_seconds, scale, shard_size, rate, overhead_seconds())
@@ -79,7 +79,7 @@ def inspect_seconds(files: int) -> float:
 def graph_images(kind: str) -> int:
     """How many images fill the graph that Dataflow takes, with shards of the default size."""
     line = measured.graph_line(kind)
-    return int((assumptions.GRAPH_LIMIT.value - line.start) / line.slope) * DEFAULT_SHARD_SIZE
+    return int((assumptions.GRAPH_LIMIT.value - line.start) / line.slope) * SHARD_SIZE
 
 
 def latent_bytes() -> dict[str, float]:
@@ -145,7 +145,7 @@ def _example() -> Sequence[str]:
         f"{scale.images:,} / ({rate:,.0f} x {scale.cores}) = {ideal:,.0f} s, the ideal",
         (
             f"{measured.shard_requests():g} requests a shard x {request} s "
-            f"= {overhead:.2f} s beside {DEFAULT_SHARD_SIZE / rate:.1f} s of encoding"
+            f"= {overhead:.2f} s beside {SHARD_SIZE / rate:.1f} s of encoding"
         ),
         (
             f"{ideal:,.0f} s x {factor:.2f} (simulated: requests, unequal cores, the last "
@@ -184,7 +184,7 @@ def _limits() -> Sequence[str]:
     columns = ["", *(f"{scale.images:,}" for scale in SCALES)]
     last = SCALES[-1].images
     columns.append(f"{last:,}, {LARGE_SHARD_SIZE:,} a shard")
-    counts = [shards(scale.images, DEFAULT_SHARD_SIZE) for scale in SCALES]
+    counts = [shards(scale.images, SHARD_SIZE) for scale in SCALES]
     counts.append(shards(last, LARGE_SHARD_SIZE))
     images = [scale.images for scale in SCALES] + [last]
     lines: Mapping[str, Callable[[int], str]] = {
@@ -205,7 +205,7 @@ def _limits() -> Sequence[str]:
 def labelled_graph_bytes(images: int, count: int) -> float:
     """The graph of raw images whose labels it carries, cut into so many shards."""
     staged, raw = measured.graph_line("staged"), measured.graph_line("raw with labels")
-    a_label = (raw.slope - staged.slope) / DEFAULT_SHARD_SIZE
+    a_label = (raw.slope - staged.slope) / SHARD_SIZE
     return staged.at(count) + a_label * images
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from beam_job.sample import sample_splits
+from beam_job.datasets.sample import sample_splits
 from benchmarks.inputs import NPY, write_inputs
 
 IMAGES = 524_288

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from beam_job.options import set_up_stores
 from beam_job.outputs.attempt import begin
+from beam_job.outputs.run_directory import RUN
 from beam_job.outputs.seal import seal
-from beam_job.run_directory import RUN
+from beam_job.runners.beam_flags import BeamFlags, set_up_stores
 from transforms.images import LABEL_COLUMN, PIXELS, Segment, Shard, ShardKey
 from transforms.inputs.files import files_dataset
 from transforms.inputs.read import read_shard
@@ -124,5 +124,5 @@ def _use(url: str) -> None:
     store = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
     store.create_bucket(Bucket=_BUCKET.removeprefix("s3://"))
     named = {"endpoint_url": url, "access_key_id": "any", "secret_access_key": "any"}
-    set_up_stores([f"--s3_{name}={value}" for name, value in named.items()])
+    set_up_stores(BeamFlags(tuple(f"--s3_{name}={value}" for name, value in named.items())))
     stores.client.cache_clear()

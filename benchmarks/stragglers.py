@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from beam_job.options import DEFAULT_SHARD_SIZE
 from benchmarks import assumptions, measured
 from benchmarks.measured import engine_rate
 from benchmarks.plot import svg
 from benchmarks.results import markdown_table
+from transforms.settings import SHARD_SIZE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,9 +163,7 @@ def _figure(rate: float, overhead: float) -> "Figure":
         _draw(axes, scale, outcomes(scale, rate, overhead))
     panels[0].set_ylabel("time, ideal = 1")
     panels[-1].legend(frameon=False, loc="center right")
-    figure.supxlabel(
-        f"images a shard; dotted: the default, {DEFAULT_SHARD_SIZE:,}", fontsize="medium"
-    )
+    figure.supxlabel(f"images a shard; dotted: the default, {SHARD_SIZE:,}", fontsize="medium")
     return figure
 
 
@@ -173,7 +171,7 @@ def _draw(axes: "Axes", scale: Scale, found: Sequence[Outcome]) -> None:
     for name, marker in zip(_COLORS, "os", strict=True):
         ratios = [getattr(one, name) for one in found]
         axes.plot(SHARD_SIZES, ratios, color=_COLORS[name], marker=marker, markersize=4, label=name)
-    axes.axvline(DEFAULT_SHARD_SIZE, color="black", linewidth=0.8, linestyle=":")
+    axes.axvline(SHARD_SIZE, color="black", linewidth=0.8, linestyle=":")
     axes.set_xscale("log", base=2)
     shown = SHARD_SIZES[::4]
     axes.set_xticks(shown, [f"{size // 1024}k" for size in shown])

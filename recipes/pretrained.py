@@ -17,21 +17,21 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from beam_job.fit import Settings
-from beam_job.images_at_hand import Partition, load_images, partition
-from beam_job.lines import say
+from beam_job.console import say
+from beam_job.datasets.partition import Partition, load_images, partition
+from beam_job.datasets.staging import with_gzips_staged
 from beam_job.outputs.attempt import abandon, begin
-from beam_job.pictures import sheet
-from beam_job.stage import with_gzips_staged
-from beam_job.train import TrainingData, card_table, train
+from beam_job.reports.pictures import sheet
+from beam_job.train.fit import Settings
+from beam_job.train.model import TrainingData, card_table, train
 from recipes.strokes import drawn_letters
-from transforms.autoencoder import load_decoder, load_encoder
 from transforms.decode import decoded_pixels
 from transforms.encode import latents_of
-from transforms.engines.tensorflow_engine import compute_function
 from transforms.images import PIXELS, SIDE
 from transforms.inputs.files import files_dataset
-from transforms.model_directory import CARD_FILE, Model, find_model
+from transforms.models.autoencoder import load_decoder, load_encoder
+from transforms.models.directory import CARD_FILE, Model, find_model
+from transforms.models.tensorflow_engine import compute_function
 from transforms.storage.files import file_facts
 
 DIGITS = "emnist-mnist-test-images-idx3-ubyte.gz"

@@ -11,8 +11,8 @@ import pyarrow.dataset as pads
 import pytest
 
 from beam_job.__main__ import run
-from tests.nist import idx_images, idx_labels
-from transforms.autoencoder import import_keras
+from tests.support.nist import idx_images, idx_labels
+from transforms.models.autoencoder import import_keras
 
 RUNNER = "FnApiRunner"
 PRETRAINED = Path(__file__).parents[1] / "transforms/pretrained"

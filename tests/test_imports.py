@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import transforms
-from tests.nist import idx_images
+from tests.support.nist import idx_images
 
 # Imports of what is slow fail, and the traceback tells who asked for it.
 SCRIPT = """
@@ -25,39 +25,44 @@ sys.meta_path.insert(0, Refusing())
 COMMANDS = ["compress", "reconstruct", "train", "evaluate", "verify", "report", "stage"]
 QUICK = [
     "transforms",
-    "transforms.engines.choice",
-    "transforms.engines.litert_engine",
-    "transforms.engines.ncnn_engine",
+    "transforms.models.choice",
+    "transforms.models.litert_engine",
+    "transforms.models.ncnn_engine",
     "transforms.errors",
-    "transforms.defaults",
+    "transforms.settings",
     "transforms.images",
     "transforms.inputs.files",
     "transforms.inputs.read",
-    "transforms.keras_file",
+    "transforms.models.keras_file",
     "transforms.latents",
-    "transforms.model_directory",
+    "transforms.models.directory",
     "transforms.quantize",
     "transforms.shard_files",
     "transforms.staged",
     "transforms.storage.check",
     "transforms.storage.files",
     "beam_job.__main__",
-    "beam_job.compress",
-    "beam_job.datasets",
-    "beam_job.emnist",
-    "beam_job.images_at_hand",
+    "beam_job.compress.command",
+    "beam_job.datasets.catalog",
+    "beam_job.datasets.emnist",
+    "beam_job.datasets.partition",
     "beam_job.logs",
-    "beam_job.options",
+    "beam_job.cli",
+    "beam_job.flags",
+    "beam_job.runners.beam_flags",
     "beam_job.outputs.attempt",
     "beam_job.outputs.resume",
     "beam_job.outputs.seal",
-    "beam_job.preflight",
-    "beam_job.reconstruct",
-    "beam_job.recorded",
-    "beam_job.run_directory",
-    "beam_job.run_model",
-    "beam_job.sample",
+    "beam_job.evaluate.command",
+    "beam_job.report",
     "beam_job.stage",
+    "beam_job.train.command",
+    "beam_job.reconstruct.command",
+    "beam_job.outputs.redaction",
+    "beam_job.outputs.run_directory",
+    "beam_job.outputs.run_model",
+    "beam_job.datasets.sample",
+    "beam_job.datasets.staging",
     "beam_job.stores",
 ]
 

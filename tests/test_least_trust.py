@@ -19,16 +19,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_job.__main__ import run
-from beam_job.emnist import archive_path, fetch_archive
-from beam_job.evaluation_report import _text
-from beam_job.lines import say, tell
-from beam_job.options import WITH_REJECTS
-from beam_job.plots import Curve, rate_distortion_svg
+from beam_job.console import say, tell
+from beam_job.datasets.emnist import archive_path, fetch_archive
+from beam_job.evaluate.report import _text
+from beam_job.exit_status import WITH_REJECTS
+from beam_job.reports.plots import Curve, rate_distortion_svg
 from tests.beam_job.conftest import FileServer
 from tests.conftest import PRETRAINED, RUNNER, compress, rows
-from tests.error_inputs import pictures
-from tests.files_of import ROOT
-from tests.nist import idx_images, matlab_zip
+from tests.support.error_inputs import pictures
+from tests.support.files_of import ROOT
+from tests.support.nist import idx_images, matlab_zip
 from tests.transforms.test_images import png
 from transforms.printable import is_unicode, printable, printable_lines
 
@@ -58,7 +58,7 @@ def test_only_lines_print():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
     }
-    assert printing == {"lines.py"}, "beam_job.lines says things so that they do no harm"
+    assert printing == {"console.py"}, "beam_job.console says things so that they do no harm"
 
 
 def test_lines_are_those_that_were_given(capsys):
@@ -193,7 +193,7 @@ def test_half_a_character_for_a_label_is_none(tmp_path):
 
 
 def test_pages_let_nothing_but_our_pictures_through_unescaped():
-    templates = sorted((ROOT / "beam_job").glob("*.jinja"))
+    templates = sorted((ROOT / "beam_job").rglob("*.jinja"))
     unescaped = {
         found for path in templates for found in re.findall(r"\S+ \| *safe", path.read_text())
     }
@@ -225,7 +225,7 @@ FORBIDDEN_CALLS = {"__import__", "compile", "eval", "exec"} | {
 FORBIDDEN_CALLS |= {"os.popen", "os.system", "yaml.load", "yaml.unsafe_load"}
 FORBIDDEN_METHODS = {"extractall", "enable_unsafe_deserialization"}
 IMPORTED_BY_NAME = {
-    "import_module(_MODULES[type(settings)])",
+    "import_module(command.module)",
     "import_module(_PACKAGES[engine])",
     "import_module(f'{__name__}.{module}')",
     "import_module(name)",  # Of REPORT_IMPORTS.

@@ -12,10 +12,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tests.conftest import PRETRAINED
-from transforms.autoencoder import import_keras
 from transforms.encode import latents_of
-from transforms.engines.choice import Engine, load_decoder, load_encoder
-from transforms.model_directory import find_model
+from transforms.models.autoencoder import import_keras
+from transforms.models.choice import Engine, load_decoder, load_encoder
+from transforms.models.directory import find_model
 
 CARD = json.loads((PRETRAINED / "model.json").read_text())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.files_of import ROOT
+from tests.support.files_of import ROOT
 
 MODULES = sorted(path for top in ("beam_job", "transforms") for path in (ROOT / top).rglob("*.py"))
 NAMED_TUPLE = {"_replace", "_asdict", "_fields", "_make"}

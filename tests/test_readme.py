@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.nist import matlab_zip
+from tests.support.nist import matlab_zip
 
 pytestmark = pytest.mark.long
 

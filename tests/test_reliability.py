@@ -3,7 +3,7 @@
 import ast
 import re
 
-from tests.files_of import ROOT
+from tests.support.files_of import ROOT
 
 NAMED = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs/RELIABILITY.md").read_text())
 

@@ -14,8 +14,6 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.pvalue import PCollection
 
-from transforms.engines.choice import load_decoder
-from transforms.engines.network import Compute, Network
 from transforms.errors import InputError, RunError, first_line
 from transforms.images import (
     IMAGE_ID_COLUMN,
@@ -36,11 +34,13 @@ from transforms.latents import (
     LatentBatch,
     check_latents_fit,
 )
-from transforms.model_directory import find_model
+from transforms.models.choice import load_decoder
+from transforms.models.directory import find_model
+from transforms.models.fixed_batches import WholeBatchHandler
+from transforms.models.network import Compute, Network
 from transforms.quantize import Quantization
 from transforms.staged import open_staged, staged_table
 from transforms.storage.files import read_bytes
-from transforms.whole_batches import WholeBatchHandler
 from transforms.write_shards import WriteShards
 
 IMAGES_FOLDER = "images"

@@ -9,14 +9,14 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.pvalue import PCollection
 
-from transforms.engines.choice import INT8, Engine, load_encoder
-from transforms.engines.network import Compute, Network
 from transforms.errors import RunError
 from transforms.images import SIDE, ImageBatch
 from transforms.latents import LatentBatch
-from transforms.model_directory import Model, find_model
+from transforms.models.choice import INT8, Engine, load_encoder
+from transforms.models.directory import Model, find_model
+from transforms.models.fixed_batches import WholeBatchHandler
+from transforms.models.network import Compute, Network
 from transforms.preprocess import normalize
-from transforms.whole_batches import WholeBatchHandler
 
 _CALL_IMAGES = 1024
 

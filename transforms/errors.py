@@ -16,6 +16,10 @@ class InputError(JobError):
     """What the user gave is wrong: an input, a flag, a model, an output."""
 
 
+class UsageError(InputError):
+    """The command line is wrong."""
+
+
 class FilledError(InputError):
     """Another command has filled the output meanwhile."""
 

@@ -7,11 +7,11 @@ import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 
-from transforms.defaults import BATCH_SIZE, SHARD_SIZE
 from transforms.errors import InputError
 from transforms.images import ImageBatch, Reject, Shard, Stretch, too_many_rejects
 from transforms.inputs.files import stretches_of
 from transforms.inputs.read import read_stretch
+from transforms.settings import BATCH_SIZE, SHARD_SIZE
 
 
 class ReadShards(beam.PTransform):

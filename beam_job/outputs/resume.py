@@ -20,8 +20,8 @@ from beam_job.outputs.attempt import (
     sealed_id,
     unfinished_attempts,
 )
+from beam_job.outputs.run_directory import versions
 from beam_job.outputs.seal import read_claim
-from beam_job.run_directory import versions
 from transforms.errors import (
     FilledError,
     InputError,

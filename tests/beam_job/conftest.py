@@ -4,7 +4,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.s3 import s3, s3_server
+from tests.support.s3 import s3, s3_server
 
 __all__ = ["s3", "s3_server"]
 

@@ -1,7 +1,7 @@
 """Every error of the catalogue: one line that helps, the right status, no trace; none is missing.
 
 The last tests read the source for each place that raises an error, and fail for one whose message
-no entry of tests/error_catalogue.py has.
+no entry of tests/support/error_catalogue.py has.
 """
 
 import ast
@@ -18,20 +18,22 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from beam_job import options, stage
+from beam_job import __main__ as main_module
 from beam_job.__main__ import run
+from beam_job.datasets import staging as stage
 from beam_job.outputs.attempt import Attempt, begin
-from beam_job.pipelines import _job_error
-from beam_job.reconstruct_pipeline import _check_files, _Plan
-from beam_job.run_directory import complete_run
+from beam_job.outputs.run_directory import complete_run
+from beam_job.reconstruct.complete import Plan, _check_files
+from beam_job.runners.beam_flags import BeamFlags
+from beam_job.runners.pipelines import _job_error
 from tests.conftest import RUNNER, compress, tree
-from tests.error_catalogue import CATALOGUE, ELSEWHERE, EMPTY_KERAS, PASSED_ON, Case
-from tests.error_inputs import IDX, parquet, pictures, staged
-from tests.files_of import ROOT
-from tests.keras_files import zipped
-from transforms.engines import choice
+from tests.support.error_catalogue import CATALOGUE, ELSEWHERE, EMPTY_KERAS, PASSED_ON, Case
+from tests.support.error_inputs import IDX, parquet, pictures, staged
+from tests.support.files_of import ROOT
+from tests.support.keras_files import zipped
 from transforms.errors import InputError, RunError
-from transforms.model_directory import find_model
+from transforms.models import choice
+from transforms.models.directory import find_model
 
 OUTPUTS = ("compress", "reconstruct", "train", "evaluate")
 
@@ -149,7 +151,7 @@ def test_what_nobody_thought_of_is_one_line_too(monkeypatch, capfd):
     def parse(_: object) -> None:
         raise ValueError("first\n  second \x1b[2J")
 
-    monkeypatch.setattr(options, "parse", parse)
+    monkeypatch.setattr(main_module, "parse", parse)
     assert run(["compress"]) == 1
     assert last_line(capfd) == (
         r"error: unexpected ValueError: first second \x1b[2J; run it again with --debug and "
@@ -158,7 +160,7 @@ def test_what_nobody_thought_of_is_one_line_too(monkeypatch, capfd):
 
 
 def test_what_a_runner_makes_of_an_error_is_one_line():
-    beams = options.beam_options([f"--runner={RUNNER}"])
+    beams = BeamFlags((f"--runner={RUNNER}",)).options
     raised = RuntimeError("Traceback ...\n  File ...\n\nthe machine is gone\n")
     assert str(_job_error(raised, beams)) == (
         "the job failed: RuntimeError: the machine is gone; --debug shows where"
@@ -177,7 +179,7 @@ def test_a_dataset_that_somebody_removes_is_told(monkeypatch, tmp_path, capfd):
 def test_images_that_did_not_come_back_are_told(work):
     compressed = complete_run(str(work / "run"))
     attempt = begin(str(work / "out"), "--output")
-    plan = _Plan(attempt, compressed, find_model(None), (), "f", 1, overwrite=False)
+    plan = Plan(attempt, compressed, find_model(None), (), "f", 1, overwrite=False)
     said = "6 latents in 1 files, 0 images written in 0, 0 measured: these must agree"
     with pytest.raises(RunError, match=said):
         _check_files(plan, [], {})
@@ -262,8 +264,8 @@ def test_every_error_is_in_the_catalogue():
     missing = [site for site in sites_with_words() if site.place not in known]
     assert not missing, "\n".join(
         [
-            "these places raise errors that no entry of tests/error_catalogue.py has: add a Case",
-            "with the whole line and the input that gives it to CATALOGUE (as `inner` where",
+            "these places raise errors that no entry of tests/support/error_catalogue.py has: add",
+            "a Case with the whole line and the input that gives it to CATALOGUE (as `inner` where",
             "another line passes it on), or, where it takes a fault, a `seen` to ELSEWHERE:",
             *(f"  {site.place}  {site.source}" for site in missing),
         ]

@@ -38,9 +38,9 @@ import threading, time
 from pathlib import Path
 import numpy as np
 from beam_job import __main__
-from transforms.engines import ncnn_engine
-from transforms.keras_file import read_layers
-from transforms.model_directory import find_model
+from transforms.models import ncnn_engine
+from transforms.models.keras_file import read_layers
+from transforms.models.directory import find_model
 
 content = Path(find_model(None).encoder).read_bytes()
 network = ncnn_engine._loaded(ncnn_engine.translate(read_layers(content)))

@@ -4,46 +4,45 @@ import sys
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, SetupOptions, StandardOptions
 
-from beam_job.options import (
-    CompressOptions,
-    UsageError,
-    beam_options,
-    parse,
-)
+from beam_job.cli import parse
+from beam_job.compress.options import CompressOptions
+from beam_job.runners.beam_flags import BeamFlags
+from transforms.errors import UsageError
 
 COMPRESS = ["compress", "--dataset=sample", "--output=o"]
 
 
 def test_defaults():
-    options, left = parse(COMPRESS)
+    _, options, left = parse(COMPRESS)
     assert isinstance(options, CompressOptions)
     assert (options.batch_size, options.shard_size, options.max_rejects) == (1024, 16384, 0)
     assert (options.orientation, options.model, options.overwrite) == ("auto", None, False)
-    assert left == []
+    assert left.flags == ()
 
 
 def test_a_tilde_is_the_home_folder_even_behind_an_equals_sign(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    options, _ = parse(["compress", "--input=~/x.npy", "--output=~/o"])
+    options = parse(["compress", "--input=~/x.npy", "--output=~/o"]).options
     assert isinstance(options, CompressOptions)
     assert (options.input, options.output) == ("/home/me/x.npy", "/home/me/o")
 
 
 def test_without_runner_the_job_runs_on_beams_local_runner():
-    options = beam_options([])
+    options = BeamFlags().options
     assert options.view_as(StandardOptions).runner == "FnApiRunner"
     assert options.view_as(SetupOptions).save_main_session is False
 
 
 def test_beams_flags_are_passed_through():
-    _, left = parse([*COMPRESS, "--runner=DirectRunner", "--direct_num_workers=2"])
-    options = beam_options(left)
+    left = parse([*COMPRESS, "--runner=DirectRunner", "--direct_num_workers=2"]).beam_flags
+    options = left.options
     assert options.view_as(StandardOptions).runner == "DirectRunner"
     assert options.view_as(DirectOptions).direct_num_workers == 2
 
 
 def test_runners_with_flags_of_their_own_judge_those_themselves():
-    beam_options(["--runner=FlinkRunner", "--parallelism=2"])
+    flags = BeamFlags(("--runner=FlinkRunner", "--parallelism=2"))
+    assert flags.options.view_as(StandardOptions).runner == "FlinkRunner"
 
 
 @pytest.mark.parametrize(
@@ -59,9 +58,9 @@ def test_runners_with_flags_of_their_own_judge_those_themselves():
     ],
 )
 def test_a_flag_that_nobody_knows_is_refused(flags: list[str], said: str):
-    _, left = parse([*COMPRESS, *flags])
+    left = parse([*COMPRESS, *flags]).beam_flags
     with pytest.raises(UsageError, match=said):
-        beam_options(left)
+        _ = left.options
 
 
 @pytest.mark.parametrize(
@@ -99,7 +98,7 @@ def test_flags_come_behind_the_command():
 
 def test_runners_with_flags_of_their_own_do_not_take_a_slip_of_ours():
     with pytest.raises(UsageError, match="did you mean --dataset"):
-        beam_options(["--runner=FlinkRunner", "--datast=sample"])
+        _ = parse([*COMPRESS, "--runner=FlinkRunner", "--datast=sample"]).beam_flags.options
 
 
 def test_wrong_use_is_one_line_and_imports_no_beam():
@@ -150,7 +149,7 @@ def test_worker_processes_are_refused(command: str, mode: list[str]):
 @pytest.mark.parametrize("mode", ["multi_threading", "in_memory"])
 def test_other_modes_of_the_local_runner_are_taken(mode: str):
     flag = f"--direct_running_mode={mode}"
-    assert parse([*COMPRESS, flag])[1] == [flag]
+    assert parse([*COMPRESS, flag]).beam_flags.flags == (flag,)
 
 
 def test_worker_processes_are_refused_before_beam_is_imported():

@@ -1,15 +1,15 @@
 import pytest
 
-from beam_job.options import DEFAULT_SHARD_SIZE
 from benchmarks import measured
 from benchmarks.footprint import DATASETS, graph_bytes
 from transforms.inputs.dataset import cut_shards
+from transforms.settings import SHARD_SIZE
 
 
 @pytest.mark.parametrize("kind", DATASETS)
 def test_datasets_have_as_many_shards_as_asked_for(kind: str):
-    shards = cut_shards(DATASETS[kind](3), DEFAULT_SHARD_SIZE)
-    assert [shard.key.rows for shard in shards] == [DEFAULT_SHARD_SIZE] * 3
+    shards = cut_shards(DATASETS[kind](3), SHARD_SIZE)
+    assert [shard.key.rows for shard in shards] == [SHARD_SIZE] * 3
     assert [shard.segments[0].first_image_id for shard in shards] == [0, 16_384, 32_768]
 
 

@@ -41,10 +41,10 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     elif event == "os.truncate" and isinstance(args[0], int):
         scheduler.point("truncate", "")
     elif event == "fcntl.flock" and args[1] == fcntl.LOCK_EX:
-        path = str(Path(f"/proc/self/fd/{args[0]}").readlink())
-        scheduler.point("flock", path)
-        while not _is_free(path):
-            scheduler.wait(lambda: _is_free(path))
+        file = f"/proc/self/fd/{args[0]}"  # It may have been renamed, or removed.
+        scheduler.point("flock", str(Path(file).readlink()))
+        while not _is_free(file):
+            scheduler.wait(lambda: _is_free(file))
 
 
 def _point(scheduler: Scheduler, folder: str, event: str, *paths: str) -> None:
@@ -63,19 +63,15 @@ def _is_folder(path: str) -> bool:
 def _is_free(path: str) -> bool:
     """Whether nobody holds the lock of a file."""
     watched = _watch.pop()
+    descriptor = os.open(path, os.O_RDWR)
     try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return True
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     else:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        finally:
-            os.close(descriptor)
         return True
     finally:
+        os.close(descriptor)
         _watch.append(watched)
 
 

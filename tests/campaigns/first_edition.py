@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from beam_job import completion
+from beam_job.compress import complete as completion
 from beam_job.outputs import seal
 from beam_job.outputs.attempt import JOB, Attempt, Kind
 from transforms import write_shards

@@ -23,24 +23,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.pvalue import TaggedOutput
 
-from beam_job import completion, compress_pipeline
-from beam_job.compress_pipeline import _CompleteRun, _file, _FindFinished, _rejects, _samples
-from beam_job.model_facts import latents_metadata
-from beam_job.options import CompressOptions
+from beam_job.compress import complete as completion
+from beam_job.compress import pipeline as compress_pipeline
+from beam_job.compress.options import CompressOptions
+from beam_job.compress.pipeline import _CompleteRun, _file, _FindFinished, _rejects, _samples
 from beam_job.outputs import resume, seal
 from beam_job.outputs.attempt import check_output
-from beam_job.remote import Runner
-from beam_job.run_directory import MANIFEST, REPORT, RUN, complete_run, versions
-from beam_job.verify import read_back
+from beam_job.outputs.model_record import latents_metadata
+from beam_job.outputs.run_directory import MANIFEST, REPORT, RUN, complete_run, versions
+from beam_job.runners.beam_flags import BeamFlags
+from beam_job.runners.runner import Runner
+from beam_job.verify.read_back import read_back
 from tests.campaigns.bucket import Bucket
 from tests.campaigns.disk import watched
 from tests.campaigns.scheduler import Execution, Habits, Scheduler, State
-from transforms.engines.choice import Engine
 from transforms.errors import JobError, JobLostError, RunError
 from transforms.images import PIXELS, Segment, Stretch, with_sample
 from transforms.inputs.dataset import Dataset, ImageFile, Source
 from transforms.latents import LatentBatch
-from transforms.model_directory import Model
+from transforms.models.choice import Engine
+from transforms.models.directory import Model
 from transforms.preprocess import NormalizeImages, ReshapeImages
 from transforms.read_images import _ReadShards
 from transforms.shard_files import FinishedShard
@@ -116,6 +118,7 @@ class Runs:
 
 
 CALM = Runs()
+_NO_FLAGS = BeamFlags()
 
 
 @dataclass(eq=False)
@@ -298,7 +301,7 @@ class World:
         )
         check_output(self.output, RUN, overwrite=command.overwrite, resume=command.resume)
         engine = Engine("ncnn", "float32")
-        compress_pipeline.run(options, (), Runner(), _MODEL, engine, None, self.dataset())
+        compress_pipeline.run(options, _NO_FLAGS, Runner(), _MODEL, engine, None, self.dataset())
 
     def launch(
         self, _: CompressOptions, __: Any, planned: completion.Run, stretches: Sequence[Stretch]
@@ -527,7 +530,6 @@ def opened(file_system: str, seed: int, folder: Path, *patches: Any) -> Iterator
             (pipeline, "load_encoder", lambda *_: None),
             (pipeline, "model_facts", lambda *_: FACTS),
             (pipeline, "_run_pipeline", world.launch),
-            (pipeline, "beam_options", lambda _: None),
             (resume, "versions", _versions),
             (completion, "draw_report", _draw_report),
             *patches,

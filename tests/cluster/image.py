@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.files_of import ROOT
+from tests.support.files_of import ROOT
 
 DOCKERFILE = ROOT / "deploy/Dockerfile"
 NAME = "emnist-latents"

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from beam_job.datasets.sample import sample_splits
 from beam_job.outputs.attempt import ATTEMPT_PREFIX, CLAIM
-from beam_job.sample import sample_splits
 from tests.cluster.faulty_store import Fault, Plan, faulty
 from tests.cluster.stores import Store, gcs_store, s3_store
 from tests.conftest import RUNNER
@@ -331,7 +331,12 @@ def campaign(
 ) -> Iterator[Outcome]:
     """Runs a campaign, by its cases in order. only: the numbers of some, all for none."""
     _spawn.set_forkserver_preload(
-        ["beam_job.compress_pipeline", "beam_job.reconstruct_pipeline", "beam_job.verify", "boto3"]
+        [
+            "beam_job.compress.pipeline",
+            "beam_job.reconstruct.pipeline",
+            "beam_job.verify.command",
+            "boto3",
+        ]
     )
     with tempfile.TemporaryDirectory() as folder, both_stores(Path(folder)) as stores:
         logs = Path(folder) / "logs"

@@ -21,7 +21,7 @@ from google.cloud.dataflow_v1beta3 import TemplateMetadata
 from tests.cluster.google import ACCOUNT, Cloud
 from tests.cluster.launcher import LABELS, launcher_flags
 from tests.conftest import compress
-from tests.files_of import ROOT, files_of_the_project
+from tests.support.files_of import ROOT, files_of_the_project
 
 IMAGE = "europe-docker.pkg.dev/project/repository/emnist-latents:1"
 COMMAND = [sys.executable, "-m", "beam_job"]

@@ -16,7 +16,7 @@ from tests.cluster.google import Cloud
 from tests.cluster.image import NAME, Podman
 from tests.cluster.launcher import LABELS, launcher_flags
 from tests.deploy.readme import commands
-from tests.files_of import ROOT
+from tests.support.files_of import ROOT
 
 pytestmark = pytest.mark.image
 

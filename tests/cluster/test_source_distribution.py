@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.files_of import ROOT, files_of_the_project
+from tests.support.files_of import ROOT, files_of_the_project
 
 UV = Path(sys.executable).parent / "uv"
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_job import stage
 from beam_job.__main__ import run
+from beam_job.datasets import staging as stage
 from beam_job.outputs.attempt import Attempt, Kind, abandon, begin
 from beam_job.outputs.seal import seal
 from tests.cluster.faulty_store import Fault, Plan, faulty
@@ -23,8 +23,8 @@ from tests.cluster.store_faults import NEVER, normalised, published
 from tests.cluster.stores import Store, job
 from tests.conftest import RUNNER
 from transforms import encode
-from transforms.autoencoder import import_keras
 from transforms.errors import FilledError
+from transforms.models.autoencoder import import_keras
 from transforms.shard_files import FinishedShard, ShardFile
 from transforms.storage import stores
 from transforms.storage.errors import ChangedError

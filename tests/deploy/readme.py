@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from tests.files_of import ROOT
+from tests.support.files_of import ROOT
 
 README = (ROOT / "deploy/README.md").read_text("utf-8")
 

@@ -5,7 +5,7 @@ import runpy
 
 import pytest
 
-from tests.files_of import ROOT
+from tests.support.files_of import ROOT
 
 AUDIT = runpy.run_path(str(ROOT / "deploy/audit.py"))
 CLEAN = {"name": "numpy", "version": "2.4.0", "vulns": []}

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.files_of import ROOT
+from tests.support.files_of import ROOT
 
 DOCKERFILE = ROOT / "deploy/Dockerfile"
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from beam_job.options import beam_options, parse
+from beam_job.cli import parse
 from tests.deploy.readme import commands
 from tests.deploy.test_template import PARAMETERS, is_taken, matches
 
@@ -16,8 +16,7 @@ IMAGE = "europe-west4-docker.pkg.dev/PROJECT/REPOSITORY/emnist-latents:1"
 
 @pytest.mark.parametrize("command", commands("python -m beam_job"))
 def test_our_flags_and_beams_are_there(command: list[str]):
-    _, left = parse(command[3:])
-    beam_options(left)
+    assert parse(command[3:]).beam_flags.options is not None
 
 
 def test_the_template_is_started_with_parameters_that_it_has_and_takes():

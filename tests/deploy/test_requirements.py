@@ -7,7 +7,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.files_of import ROOT
+from tests.support.files_of import ROOT
 
 LOCKED = (ROOT / "deploy/requirements.txt").read_text()
 PINS = {

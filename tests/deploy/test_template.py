@@ -12,18 +12,12 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 
-from beam_job.options import (
-    DATASET_NAMES,
-    ENGINES,
-    LATENT_DTYPES,
-    ORIENTATIONS,
-    PRECISIONS,
-    CompressOptions,
-    UsageError,
-    beam_options,
-    parse,
-)
-from tests.files_of import ROOT
+from beam_job.cli import parse
+from beam_job.compress.options import CompressOptions
+from beam_job.datasets.selection import DATASET_NAMES
+from tests.support.files_of import ROOT
+from transforms.errors import UsageError
+from transforms.settings import ENGINES, LATENT_DTYPES, ORIENTATIONS, PRECISIONS
 
 FOLDER = ROOT / "deploy/dataflow"
 METADATA = json.loads((FOLDER / "metadata.json").read_text())
@@ -52,7 +46,7 @@ def launched(**parameters: str) -> tuple[CompressOptions, list[str]]:
     given = {"output": "gs://bucket/run", "sdk_container_image": IMAGE, **parameters}
     if "input" not in given:
         given = {"dataset": "sample", **given}
-    options, left = parse(
+    _, options, left = parse(
         command_line([*LAUNCHED, *(f"--{name}={value}" for name, value in given.items())])
     )
     assert isinstance(options, CompressOptions)
@@ -81,7 +75,7 @@ def test_the_launcher_starts_the_job_and_does_not_wait():
     assert options.no_wait
     assert (options.input, options.output) == ("gs://bucket/*.npy", "gs://bucket/run")
     assert (options.batch_size, options.overwrite, options.labels) == (7, True, None)
-    beam = beam_options(left)
+    beam = left.options
     assert beam.view_as(StandardOptions).runner == "DataflowRunner"
     assert beam.view_as(SetupOptions).save_main_session is False
     assert beam.view_as(WorkerOptions).sdk_container_image == IMAGE

@@ -15,8 +15,7 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that
 
 from tests.conftest import RUNNER, tree
-from tests.transforms.test_model_directory import LATENT_SIZE, make_model
-from transforms.autoencoder import import_keras
+from tests.transforms.models.test_directory import LATENT_SIZE, make_model
 from transforms.decode import (
     Decode,
     DecodedBatch,
@@ -33,6 +32,7 @@ from transforms.errors import InputError, RunError
 from transforms.images import NO_LABEL, Segment, Shard, ShardKey
 from transforms.inputs.read import read_shard
 from transforms.latents import LatentBatch, latent_table, parquet_bytes
+from transforms.models.autoencoder import import_keras
 from transforms.quantize import Quantization
 from transforms.staged import staged_pixels
 from transforms.write_latents import WriteLatents

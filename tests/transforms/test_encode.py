@@ -6,11 +6,11 @@ from apache_beam.testing.util import assert_that
 
 from tests.conftest import RUNNER, notebook_encoder
 from tests.transforms.test_preprocess import batch
-from transforms.autoencoder import build_encoder, load_encoder
 from transforms.encode import Encode, EncoderHandler
-from transforms.engines.network import Network
 from transforms.errors import InputError, RunError
-from transforms.model_directory import find_model
+from transforms.models.autoencoder import build_encoder, load_encoder
+from transforms.models.directory import find_model
+from transforms.models.network import Network
 from transforms.preprocess import normalize, reshape
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (10, 784), np.uint8)
@@ -76,7 +76,7 @@ def test_a_keras_file_gives_its_own_latents(tmp_path, keras_encoder, plain_laten
 
 
 def test_a_model_of_another_shape_is_refused(tmp_path):
-    from transforms.autoencoder import import_keras
+    from transforms.models.autoencoder import import_keras
 
     keras = import_keras()
 
@@ -104,7 +104,7 @@ def test_a_model_of_another_shape_is_refused(tmp_path):
 
 
 def test_code_in_a_keras_file_is_not_run(tmp_path):
-    from transforms.autoencoder import import_keras
+    from transforms.models.autoencoder import import_keras
 
     keras = import_keras()
     layers = [keras.layers.Input((28, 28, 1)), keras.layers.Flatten()]

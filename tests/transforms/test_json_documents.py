@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from beam_job.__main__ import run
-from beam_job.datasets import DATASET_VERSION
-from beam_job.run_directory import FORMAT_VERSION
+from beam_job.datasets.catalog import DATASET_VERSION
+from beam_job.outputs.run_directory import FORMAT_VERSION
 from tests.conftest import PRETRAINED, compress
 from transforms.errors import InputError
 from transforms.json_documents import check_version
-from transforms.model_directory import CARD_VERSION
+from transforms.models.directory import CARD_VERSION
 
 
 @pytest.mark.parametrize("document", [{}, {"format_version": 1}, {"format_version": 3}])

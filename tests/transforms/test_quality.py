@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import convolve2d
 
-from beam_job.sample import sample_splits
+from beam_job.datasets.sample import sample_splits
 from tests.conftest import RUNNER
 from transforms.quality import ImageQuality, Quality, image_quality, joined, psnr, quality_summary
 

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from transforms.images import Segment, Shard, ShardKey, Stretch
+from transforms.json_documents import is_count
 
 _DIGITS = "0123456789"
 _UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -45,6 +46,10 @@ class Source(NamedTuple):
     bytes: int
     sha256: str | None = None
     version: str | None = None
+
+
+SOURCE = {"path": str, "split": (str, None), "bytes": is_count, "sha256": (str, None)}
+"""The shape of a Source in JSON."""
 
 
 class ImageFile(NamedTuple):

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from transforms.defaults import MAX_UNPACKED_BYTES, SHARD_SIZE
 from transforms.errors import InputError, first_line
 from transforms.images import Segment, Stretch
 from transforms.inputs.dataset import Dataset, ImageFile, Source, cut_stretches, is_split_name
@@ -18,6 +17,7 @@ from transforms.inputs.formats import GZIP, Facts, Head, inspect, read_head
 from transforms.inputs.labels import checked_labels, labels_next_to
 from transforms.json_documents import MAX_COUNT
 from transforms.printable import is_unicode
+from transforms.settings import MAX_UNPACKED_BYTES, SHARD_SIZE
 from transforms.storage.files import (
     REQUESTS_AT_ONCE,
     FoundFile,

@@ -25,9 +25,9 @@ from transforms.images import (
 )
 from transforms.inputs import parquet
 from transforms.inputs.dataset import CHARACTERS
+from transforms.inputs.npy_header import MAX_NPY_HEADER_BYTES, NpyHeader, npy_header
 from transforms.inputs.parts import RangeFile, changed, looked_at, read_part
 from transforms.json_documents import parse_json
-from transforms.npy_header import MAX_NPY_HEADER_BYTES, NpyHeader, npy_header
 from transforms.printable import is_unicode
 from transforms.staged import STAGED_METADATA_KEY
 from transforms.storage.errors import ChangedError

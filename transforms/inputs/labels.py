@@ -15,8 +15,8 @@ from transforms.inputs.formats import (
     npy_header_of,
     unpacked,
 )
+from transforms.inputs.npy_header import MAX_NPY_HEADER_BYTES
 from transforms.inputs.parts import read_part
-from transforms.npy_header import MAX_NPY_HEADER_BYTES
 from transforms.storage.files import FoundFile, find_files
 
 _IDX_HEADER_BYTES = 8

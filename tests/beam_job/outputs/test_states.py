@@ -16,12 +16,12 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from beam_job import completion
 from beam_job.__main__ import run
+from beam_job.compress import complete as completion
 from beam_job.outputs import seal
 from beam_job.outputs.attempt import CLAIM, JOB
-from beam_job.run_directory import MANIFEST, complete_run
-from beam_job.verify import read_back
+from beam_job.outputs.run_directory import MANIFEST, complete_run
+from beam_job.verify.read_back import read_back
 from tests.campaigns.interleavings import named_in, scratch_folder
 from tests.campaigns.world import FILE_SYSTEMS, Command, Process, World, opened
 from transforms.errors import RunError
@@ -122,7 +122,7 @@ def made(world: World) -> Made:
     restore(world, {})
     with (
         mock.patch.object(seal, "remove_attempt"),
-        mock.patch("beam_job.compress_pipeline.abandon"),
+        mock.patch("beam_job.compress.pipeline.abandon"),
     ):
         assert world.run_alone(Command("finished")).outcome == "done"
     finished = snapshot(world)

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from tests.error_inputs import npy, parquet, staged
-from tests.nist import idx_images, idx_labels
+from tests.support.error_inputs import npy, parquet, staged
+from tests.support.nist import idx_images, idx_labels
 from tests.transforms.inputs.test_read import staged_table
 from transforms import ReadImages, ReadImagesFrom, Stretch
 from transforms.errors import InputError

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.nist import idx_images
+from tests.support.nist import idx_images
 from tests.transforms.test_images import IMAGES, png
 from transforms.errors import InputError
 from transforms.images import NO_LABEL, ImageBatch, Segment, Shard, ShardKey, Stretch

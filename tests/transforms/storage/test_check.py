@@ -9,7 +9,7 @@ from socket import socket
 
 import pytest
 
-from tests.s3 import s3_at
+from tests.support.s3 import s3_at
 from transforms.storage.check import StoreError, check_store
 from transforms.storage.stores import client
 

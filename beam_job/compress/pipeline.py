@@ -1,0 +1,273 @@
+"""The graph of `compress`, and running it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import TaggedOutput
+
+from beam_job.compress.complete import Run, complete
+from beam_job.compress.options import CompressOptions
+from beam_job.datasets.staging import stage_named, with_gzips_staged
+from beam_job.outputs.attempt import Attempt, abandon, begin
+from beam_job.outputs.model_record import STORED_DTYPES, latents_metadata, model_facts
+from beam_job.outputs.redaction import recorded_flags, recorded_options, recorded_source
+from beam_job.outputs.resume import continued, describe, job_of, leave
+from beam_job.outputs.run_directory import RUN
+from beam_job.outputs.seal import interruptible
+from beam_job.progress import Progress, tick
+from beam_job.runners.beam_flags import BeamFlags
+from beam_job.runners.pipelines import import_meanwhile, is_local, new_pipeline, run_to_end, submit
+from beam_job.runners.runner import Runner, model_for
+from transforms.byte_counts import ByteCounts
+from transforms.encode import Encode, EncoderHandler
+from transforms.images import Reject, Sample, Stretch, with_sample
+from transforms.inputs.dataset import Dataset, cut_stretches
+from transforms.latents import LATENTS_FOLDER, LatentBatch
+from transforms.models.choice import (
+    INT8,
+    Engine,
+    choose_engine,
+    decoder_engine,
+    load_decoder,
+    load_encoder,
+)
+from transforms.models.directory import Model
+from transforms.preprocess import NormalizeImages, ReshapeImages
+from transforms.quantize import Quantization
+from transforms.read_images import ReadShards
+from transforms.shard_files import FinishedShard, ShardFile, read_note, shard_path
+from transforms.sizes import Sizes
+from transforms.write_latents import StoreLatents, WriteLatents
+
+CANNOT_DECODE = (
+    "The model is an encoder alone: its latents cannot be decoded, and what is lost is not known. "
+    "`train` makes a model directory, with a decoder."
+)
+SAMPLE_IMAGES = 500
+"""About how many images the report's quality is measured on; `reconstruct` measures all."""
+
+_DECIDING_FLAGS = ("batch_size", "orientation", "shard_size")
+
+REPORT_IMPORTS = ("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2")
+"""What takes longest to import of what the report is drawn with."""
+
+
+def run(
+    options: CompressOptions,
+    beam_flags: BeamFlags,
+    runner: Runner,
+    model: Model,
+    engine: Engine,
+    quantization: Quantization | None,
+    dataset: Dataset | None,
+) -> None:
+    """Compresses a dataset into a run directory, by a model that was checked.
+
+    dataset: what the options name; None where it has to be staged first.
+    """
+    pipeline_options = beam_flags.options
+    # Workers elsewhere load their engine themselves; here the lightest one knows the network too.
+    here = choose_engine(model, None, engine.precision) if runner.workers_elsewhere else engine
+    encoder = load_encoder(model, here)
+    decodes = decoder_engine(here.name)
+    facts = model_facts(model, engine, encoder, options.latent_dtype, quantization)
+    if model.decoder:  # One that cannot be loaded is found now, not at the end.
+        load_decoder(model, decodes)
+    attempt = begin(options.output, "--output", replace=options.overwrite or options.resume)
+    try:
+        with interruptible(attempt, RUN):
+            dataset = dataset or stage_named(options)
+            job = _job(options, dataset, facts)
+            if options.resume:
+                attempt = continued(attempt, job, strictly=True)
+            created = describe(attempt, job)
+            dataset = with_gzips_staged(dataset, attempt.folder)
+            stretches = cut_stretches(dataset, options.shard_size)
+            keys = [shard.key for stretch in stretches for shard in stretch.shards]
+            planned = Run(
+                attempt=attempt,
+                created=created,
+                dataset=dataset.name,
+                fingerprint=dataset.fingerprint,
+                sources=dataset.sources,
+                staged=dataset.rows,
+                shards={key.split: key.of for key in keys},
+                characters=dataset.characters,
+                model=facts,
+                flags={**recorded_options(vars(options)), "beam": recorded_flags(beam_flags.flags)},
+                versions=job["versions"],
+                max_rejects=options.max_rejects,
+                decoder_engine=decodes,
+                model_path=model_for(runner, model, options.model, attempt.folder),
+                warnings=() if model.decoder else (CANNOT_DECODE,),
+            )
+            if options.no_wait:  # The attempt is the job's now.
+                submit(build_pipeline(options, pipeline_options, planned, stretches))
+                return
+            _run_pipeline(options, pipeline_options, planned, stretches)
+    except BaseException as error:
+        if (left := leave(attempt, RUN, error)) is not None:
+            raise left from error
+    abandon(attempt)
+
+
+def _job(options: CompressOptions, dataset: Dataset, model: dict[str, Any]) -> dict[str, Any]:
+    """What decides the content of a run's files."""
+    return job_of(
+        {
+            "dataset": {
+                "name": dataset.name,
+                "fingerprint": dataset.fingerprint,
+                "images": dataset.rows,
+                "sources": [recorded_source(source) for source in dataset.sources],
+                "characters": dataset.characters,
+            },
+            "model": model,
+            "flags": {name: getattr(options, name) for name in _DECIDING_FLAGS},
+        }
+    )
+
+
+def _run_pipeline(
+    options: CompressOptions,
+    pipeline_options: PipelineOptions,
+    planned: Run,
+    stretches: Sequence[Stretch],
+) -> None:
+    if not is_local(pipeline_options):
+        run_to_end(build_pipeline(options, pipeline_options, planned, stretches))
+        return
+    import_meanwhile(*REPORT_IMPORTS)
+    with Progress(sum(planned.staged.values()), quiet=options.quiet) as progress:
+        run_to_end(build_pipeline(options, pipeline_options, planned, stretches, progress.path))
+
+
+def build_pipeline(
+    options: CompressOptions,
+    pipeline_options: PipelineOptions,
+    planned: Run,
+    stretches: Sequence[Stretch],
+    progress_path: str | None = None,
+) -> beam.Pipeline:
+    """The graph. progress_path: where to note images done, on this machine; None for nowhere."""
+    every = -(-sum(planned.staged.values()) // SAMPLE_IMAGES)
+    attempt, model = planned.attempt, planned.model
+    pipeline = new_pipeline(pipeline_options)
+    found = (
+        pipeline
+        | "Shards" >> beam.Create(list(stretches), reshuffle=False)
+        | "SpreadShards" >> beam.Reshuffle()
+        | "FindFinished"
+        >> beam.ParDo(_FindFinished(attempt, model["latent_bytes"])).with_outputs(
+            _FindFinished.FINISHED, main="left"
+        )
+    )
+    batches, _ = found["left"] | "ReadImages" >> ReadShards(options.batch_size, options.max_rejects)
+    images = (
+        batches
+        | "ChooseSample" >> beam.Map(with_sample, every)
+        | "NormalizeImages" >> beam.ParDo(NormalizeImages())
+        | "ReshapeImages" >> beam.ParDo(ReshapeImages())
+    )
+    latents = (
+        images
+        | "Encode" >> Encode(_encoder_handler(planned.model_path, model))
+        | "StoreLatents"
+        >> beam.ParDo(StoreLatents(STORED_DTYPES[options.latent_dtype], planned.quantization))
+    )
+    written = latents | "WriteLatents" >> WriteLatents(
+        attempt.folder, planned.characters, latents_metadata(planned.dataset, model), noted=True
+    )
+    already = found[_FindFinished.FINISHED]
+    finished = (written, already) | "FinishedShards" >> beam.Flatten()
+    sizes = (
+        finished | "Counts" >> beam.Map(_sizes) | "ByteCounts" >> beam.CombinePerKey(ByteCounts())
+    )
+    _ = (
+        pipeline
+        | "Run" >> beam.Create([planned], reshuffle=False)
+        | "CompleteRun"
+        >> beam.ParDo(
+            _CompleteRun(),
+            beam.pvalue.AsIter(finished | "Files" >> beam.Map(_file)),
+            beam.pvalue.AsDict(sizes),
+            beam.pvalue.AsList(finished | "Rejects" >> beam.FlatMap(_rejects)),
+            beam.pvalue.AsList(finished | "Samples" >> beam.FlatMap(_samples)),
+        )
+    )
+    if progress_path is not None:
+        _ = latents | "ShowProgress" >> beam.Map(_note_progress, progress_path)
+        _ = already | "ShowFinished" >> beam.Map(_note_finished, progress_path)
+    return pipeline
+
+
+class _FindFinished(beam.DoFn):
+    """Stretch -> the shards of it that are left, and FINISHED: those that are done.
+
+    An interrupted command, a runner's restart and a retry all find here what is done.
+    """
+
+    FINISHED = "finished"
+
+    def __init__(self, attempt: Attempt, latent_bytes: int) -> None:
+        self._attempt = attempt
+        self._latent_bytes = latent_bytes
+
+    def process(self, stretch: Stretch) -> Iterator[Any]:
+        left = []
+        for shard in stretch.shards:
+            name = shard_path(LATENTS_FOLDER, shard.key)
+            done = read_note(self._attempt.folder, name, self._latent_bytes)
+            if done is None:
+                left.append(shard)
+            else:
+                yield TaggedOutput(self.FINISHED, done)
+        if left:
+            yield Stretch(tuple(left))
+
+
+def _sizes(finished: FinishedShard) -> tuple[str, Sizes]:
+    return finished.file.split, finished.sizes
+
+
+def _file(finished: FinishedShard) -> ShardFile:
+    return finished.file
+
+
+def _rejects(finished: FinishedShard) -> tuple[Reject, ...]:
+    return finished.rejects
+
+
+def _samples(finished: FinishedShard) -> Iterator[tuple[str, Sample]]:
+    if finished.sample.image_ids:
+        yield finished.file.split, finished.sample
+
+
+def _encoder_handler(name: str | None, facts: dict[str, Any]) -> EncoderHandler:
+    engine = Engine(facts["engine"], facts["precision"])
+    sha256 = facts["int8_sha256" if engine.precision == INT8 else "sha256"]
+    return EncoderHandler(name, engine, sha256)
+
+
+def _note_progress(batch: LatentBatch, path: str) -> None:
+    tick(path, batch.rows)
+
+
+def _note_finished(finished: FinishedShard, path: str) -> None:
+    tick(path, finished.file.rows)
+
+
+class _CompleteRun(beam.DoFn):
+    """Checks what arrived and seals the run, on a worker: nobody has to wait for the job."""
+
+    def process(
+        self,
+        planned: Run,
+        files: Iterable[ShardFile],
+        sizes: dict[str, Sizes],
+        rejects: list[Reject],
+        samples: list[tuple[str, Sample]],
+    ) -> None:
+        complete(planned, files, sizes, rejects, samples)

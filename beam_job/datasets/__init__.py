@@ -1,0 +1,1 @@
+"""What goes in: datasets by name, and where they are kept."""

@@ -1,0 +1,118 @@
+"""A whole dataset in memory, and which of its images a model may be trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+
+from transforms.errors import InputError
+from transforms.inputs.dataset import Dataset, cut_stretches
+from transforms.inputs.read import read_stretch
+from transforms.settings import BATCH_SIZE, SHARD_SIZE
+
+ONE_IN = 10
+HELD_OUT_REMAINDER = 9
+VALIDATION_REMAINDER = 8
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images in memory, in order of split and image_id.
+
+    splits: names (n,). image_ids: int64 (n,). labels: int16 (n,), NO_LABEL where there is none.
+    pixels: uint8 (n, 784), upright.
+    """
+
+    splits: np.ndarray
+    image_ids: np.ndarray
+    labels: np.ndarray
+    pixels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def take(self, rows: np.ndarray) -> "Images":
+        """Some of the images, by position or mask."""
+        return Images(self.splits[rows], self.image_ids[rows], self.labels[rows], self.pixels[rows])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the pixels, in order."""
+        return sha256(np.ascontiguousarray(self.pixels).data).hexdigest()
+
+
+def load_images(dataset: Dataset) -> Images:
+    """Reads all images of a dataset. Raises InputError for one that cannot be read."""
+    parts = []
+    for stretch in cut_stretches(dataset, SHARD_SIZE):
+        for batch, rejects in read_stretch(stretch, BATCH_SIZE):
+            if rejects:
+                first = rejects[0]
+                raise InputError(
+                    f"{first.path} row {first.row}: {first.reason}: mend that image, or leave it "
+                    "out"
+                )
+            names = np.full(len(batch), batch.shard.split)
+            parts.append(Images(names, batch.image_ids, batch.labels, batch.pixels))
+    return joined_images(parts)
+
+
+def joined_images(parts: Sequence[Images]) -> Images:
+    """All images of the parts, one after the other."""
+    return Images(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("splits", "image_ids", "labels", "pixels")
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What is trained on, what chooses the weights, and what neither ever sees. rule: in words."""
+
+    training: Images
+    validation: Images
+    held_out: Images
+    rule: str
+
+
+def partition(images: Images) -> Partition:
+    """Holds out the test split where there is a train split beside it, else every tenth image.
+
+    Raises InputError where that leaves a part empty.
+    """
+    held_out, rule = _held_out(images)
+    validation = ~held_out & (images.image_ids % ONE_IN == VALIDATION_REMAINDER)
+    parts = {
+        "training": images.take(~held_out & ~validation),
+        "validation": images.take(validation),
+        "held_out": images.take(held_out),
+    }
+    if not all(len(part) for part in parts.values()):
+        counts = ", ".join(f"{len(part)} {name.replace('_', ' ')}" for name, part in parts.items())
+        raise InputError(
+            f"{len(images)} images are too few to split ({counts}): give {ONE_IN} or more in each "
+            "split"
+        )
+    return Partition(
+        **parts,
+        rule=f"held out: {rule}; validation: of the others those with "
+        f"image_id % {ONE_IN} == {VALIDATION_REMAINDER}",
+    )
+
+
+def _held_out(images: Images) -> tuple[np.ndarray, str]:
+    if {"train", "test"} <= set(images.splits.tolist()):
+        return images.splits == "test", "the split test"
+    tenth = images.image_ids % ONE_IN == HELD_OUT_REMAINDER
+    return tenth, f"image_id % {ONE_IN} == {HELD_OUT_REMAINDER}"
+
+
+def by_split(images: Images) -> dict[str, Images]:
+    """The images of each split, in the order of the splits."""
+    return {
+        split: images.take(images.splits == split)
+        for split in dict.fromkeys(images.splits.tolist())
+    }

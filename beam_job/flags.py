@@ -1,0 +1,290 @@
+"""The flags that several commands share, the types of their values, and the images they name."""
+
+import argparse
+import math
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from beam_job.datasets.selection import (
+    ARCHIVE_URL,
+    DATASET_NAMES,
+    EMNIST_NAMES,
+    ImageOptions,
+)
+from transforms.errors import UsageError
+from transforms.printable import is_unicode
+from transforms.settings import BATCH_SIZE, MAX_UNPACKED_BYTES, ORIENTATIONS, SHARD_SIZE
+
+DATASET_HELP = (
+    "a dataset by name: sample (1,797 digits, needs no download), or EMNIST's "
+    + ", ".join(EMNIST_NAMES)
+    + " (the archive is downloaded once, about 0.7 GB)"
+)
+
+
+class Command(NamedTuple):
+    """A command of the program.
+
+    module: what has its `run(options, beam_flags)`, which gives the exit status; imported only when
+    the command runs. summary: for the list of commands. add_flags: declares its flags.
+    options_of: its options, from the values of its flags. is_pipeline: whether it takes Beam's
+    flags too.
+    """
+
+    name: str
+    module: str
+    summary: str
+    description: str
+    epilog: str
+    add_flags: Callable[[argparse.ArgumentParser], None]
+    options_of: Callable[[dict[str, Any]], Any]
+    is_pipeline: bool = False
+
+    def flag_names(self) -> list[str]:
+        """The names of its flags, as one gives them."""
+        parser = argparse.ArgumentParser(add_help=False)
+        self.add_flags(parser)
+        return re.findall(r"--\w[\w-]*", parser.format_usage())
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=100)
+
+
+def check_images(command: str, settings: dict[str, Any]) -> None:
+    if (settings["dataset"] is None) == (settings["input"] is None):
+        raise UsageError(
+            "give either --dataset=NAME or --input=FILE_OR_GLOB, one of the two; "
+            f"see `{program()} {command} --help`"
+        )
+    for name in ("labels", "orientation"):
+        if settings["dataset"] is not None and settings[name] not in (None, "auto"):
+            raise UsageError(f"--{name} goes with --input: leave it out, a --dataset knows its own")
+
+
+def take_images(command: str, flag: str, settings: dict[str, Any]) -> ImageOptions | None:
+    """The images that a run was made of, taken out of the settings: a dataset's name, or files."""
+    named = settings.pop(flag)
+    where = {
+        name: settings.pop(name)
+        for name in ("labels", "orientation", "max_unpacked_bytes", "archive_url", "data_dir")
+    }
+    if named is None:
+        if where["labels"] is not None or where["orientation"] != "auto":
+            raise UsageError(
+                f"--labels and --orientation go with --{flag}=FILE_OR_GLOB: give it too"
+            )
+        return None
+    is_dataset = named in DATASET_NAMES
+    images = {
+        "dataset": named if is_dataset else None,
+        "input": None if is_dataset else named,
+        **where,
+    }
+    check_images(command, images)
+    said = {name: settings[name] for name in ("quiet", "debug")}
+    return ImageOptions(**images, **said)
+
+
+class Group(Protocol):
+    """What flags are added to: a parser, or a group of its flags."""
+
+    def add_argument(self, *names: str, **settings: Any) -> Any: ...
+
+
+def add_image_flags(group: Group) -> None:
+    group.add_argument("--dataset", type=dataset, metavar="NAME", help=DATASET_HELP)
+    group.add_argument(
+        "--input",
+        type=path,
+        metavar="FILE_OR_GLOB",
+        help="a file, or a quoted glob of files, of 28x28 uint8 images: IDX (raw or gzip), .npy, "
+        "staged Parquet, or Parquet of PNG or JPEG as Hugging Face has it; what a file is, is read "
+        "from its content",
+    )
+    add_file_flags(group, "--input")
+
+
+def add_file_flags(group: Group, files: str) -> None:
+    group.add_argument(
+        "--labels",
+        type=path,
+        metavar="FILE_OR_GLOB",
+        help=f"labels (IDX or .npy) of the {files} files, in the same order; default: those next "
+        "to an IDX file by NIST's naming (...-labels-idx1-ubyte), else none",
+    )
+    group.add_argument(
+        "--orientation",
+        choices=ORIENTATIONS,
+        default="auto",
+        help=f"how the {files} images lie; auto: transposed for IDX files called emnist-*, as "
+        "NIST's are, else upright (default: auto)",
+    )
+    group.add_argument(
+        "--max_unpacked_bytes",
+        type=count(1),
+        default=MAX_UNPACKED_BYTES,
+        metavar="N",
+        help=f"what one compressed file of the {files} files may unpack to; one that says more, or "
+        "holds more than it says, is refused (default: %(default)s)",
+    )
+
+
+def add_run_flags(parser: argparse.ArgumentParser, model: str) -> None:
+    parser.add_argument(
+        "--input",
+        type=path,
+        required=True,
+        metavar="RUN_DIR",
+        help="a run directory that compress wrote (required)",
+    )
+    parser.add_argument(
+        "--model",
+        type=path,
+        metavar=model,
+        help="the model that made the latents; default: the one that the run names, if it is on "
+        "this machine",
+    )
+
+
+def add_output(group: Group, what: str, replaced: str) -> None:
+    group.add_argument("--output", type=folder, required=True, metavar="DIR", help=what)
+    group.add_argument("--overwrite", action="store_true", help=f"replace {replaced} in --output")
+
+
+def add_resume(group: Group, what: str) -> None:
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help=f"go on with {what} of the same flags that was interrupted, if there is one; one of "
+        "other flags is refused, by name of what differs",
+    )
+
+
+def add_staging_flags(parser: argparse.ArgumentParser) -> Group:
+    staging = parser.add_argument_group("how the work is cut, and where datasets are kept")
+    staging.add_argument(
+        "--data_dir",
+        type=folder,
+        default=_default_data_dir(),
+        metavar="DIR",
+        help="where --dataset is staged as Parquet, once (default: %(default)s)",
+    )
+    staging.add_argument(
+        "--archive_url",
+        default=ARCHIVE_URL,
+        metavar="URL",
+        help="where EMNIST's matlab.zip is fetched from if the Keras cache lacks it (default: "
+        "%(default)s)",
+    )
+    return staging
+
+
+def add_shard_size(group: Group) -> None:
+    group.add_argument(
+        "--shard_size",
+        type=count(1),
+        default=SHARD_SIZE,
+        metavar="N",
+        help="images a shard; a shard is the unit of parallel work and becomes one file (default: "
+        "%(default)s)",
+    )
+
+
+def add_batch_size(group: Group, what: str, default: int = BATCH_SIZE) -> None:
+    group.add_argument(
+        "--batch_size",
+        type=count(1),
+        default=default,
+        metavar="N",
+        help=f"{what} (default: %(default)s)",
+    )
+
+
+def add_no_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument_group("where it runs (besides Beam's own flags)").add_argument(
+        "--no_wait",
+        action="store_true",
+        help="hand the job to a runner that stays (Dataflow, a job service), and leave: the job "
+        "itself publishes what it made",
+    )
+
+
+def add_common_flags(parser: argparse.ArgumentParser) -> Group:
+    talk = parser.add_argument_group("what is said")
+    talk.add_argument(
+        "--quiet", action="store_true", help="no progress, summary or notes; errors only"
+    )
+    talk.add_argument(
+        "--debug", action="store_true", help="Beam's log lines, and the traceback of an error"
+    )
+    return talk
+
+
+def dataset(name: str) -> str:
+    if name not in DATASET_NAMES:
+        raise argparse.ArgumentTypeError(
+            f"there is no dataset {name!r}: give one of {', '.join(DATASET_NAMES)}"
+        )
+    return name
+
+
+def path(text: str) -> str:
+    """An argparse type: a path; `~` is expanded, which no shell does behind an equals sign."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty: give a path")
+    if not is_unicode(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no Unicode text: rename it")
+    return os.path.expanduser(text)  # noqa: PTH111  # Path would change gs://.
+
+
+def folder(text: str) -> str:
+    """An argparse type: a folder to write to."""
+    if set(text) & set("*?["):
+        # Readers' globs below such a name would match other files, or none.
+        raise argparse.ArgumentTypeError(f"{text!r} has one of * ? [ in it: give another folder")
+    return path(text)
+
+
+def count(least: int, most: int | None = None) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least `least`, and at most `most`."""
+    expected = f"of at least {least}" if most is None else f"from {least} to {most}"
+
+    def parsed(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= (most or int(text)):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {expected}")
+        return int(text)
+
+    return parsed
+
+
+def number(above: float, most: float) -> Callable[[str], float]:
+    """An argparse type: a number above `above`, at most `most`."""
+
+    def parsed(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not above < value <= most:
+            least = "from 0 to" if above < 0 else f"above {above:g}, at most"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {least} {most:g}")
+        return value
+
+    return parsed
+
+
+def _default_data_dir() -> str:
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    return str(Path(cache, "emnist-latents"))
+
+
+def program() -> str:
+    """How the command was started, for the user to do it again."""
+    installed = "emnist-latents"
+    return installed if Path(sys.argv[0]).name == installed else "python -m beam_job"

@@ -1,0 +1,1 @@
+"""Latents to images again, and how good they are."""

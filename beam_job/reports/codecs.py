@@ -1,0 +1,409 @@
+"""Ways to store images: the bytes that each really writes, and the pixels that come back.
+
+Every codec is measured alike: it gets the same images, its bytes are counted as they would lie on
+disk, and what is decoded from those bytes is compared with the originals as 8-bit images.
+"""
+
+import gzip
+import io
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from beam_job.datasets.partition import Images
+from transforms.decode import decoded_pixels
+from transforms.images import MAX_PIXEL, PIXELS, SIDE, ShardKey
+from transforms.latents import LATENT_COLUMN, LatentBatch, LatentFormat
+from transforms.quality import ImageQuality, image_quality, joined, quality_summary
+from transforms.quantize import Quantization, calibrate
+
+if TYPE_CHECKING:
+    from sklearn.decomposition import PCA
+
+GZIP_LEVEL = 9
+ZSTD_LEVEL = 19
+# From the fewest bytes that a codec can be brought to, to where a loss is hardly seen.
+JPEG_QUALITIES = (1, 5, 10, 25, 50, 75)
+WEBP_QUALITIES = (0, 5, 10, 25, 50, 75)
+AVIF_QUALITIES = (0, 10, 25, 50)
+JPEG_XL_DISTANCES = (25, 15, 8, 4, 2)
+PCA_COMPONENTS = (4, 8, 16, 32, 64, 128)  # The last is where PCA comes up to the latents.
+PCA_BITS = 8
+
+LATENTS = "latents int8"
+LATENTS_FLOAT = "latents float"
+PCA_NUMBERS = "PCA int8"
+PCA_FLOAT = "PCA float32"
+
+_GZIP_OVERHEAD = 18  # 10 bytes before the data and 8 behind it (RFC 1952).
+# Of JPEG (ITU-T T.81, table B.1).
+_START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", 0xFFDA, b"\xff\xd9"
+
+
+class Encoded(NamedTuple):
+    """What a codec made of some images.
+
+    bytes: as written, over all images. overhead_bytes: those of them that carry no pixels, None
+    where they cannot be told apart. pixels: uint8 (n, 784), decoded from what was written.
+    """
+
+    bytes: int
+    overhead_bytes: int | None
+    pixels: np.ndarray
+
+
+class Codec(NamedTuple):
+    """A way to store images, at one setting. lossless: whether it says that nothing is lost."""
+
+    name: str
+    setting: str
+    encode: Callable[[Images], Encoded]
+    lossless: bool = False
+
+
+class Measured(NamedTuple):
+    """A codec's bytes for some images, and their quality."""
+
+    bytes: int
+    overhead_bytes: int | None
+    quality: ImageQuality
+
+
+class Point(NamedTuple):
+    """A codec at one setting: rate against distortion.
+
+    bpp: bits a pixel, of all bytes that were written. psnr: dB, of the mean squared error of all
+    images together; None where nothing was lost. ssim: mean over the images.
+    """
+
+    codec: str
+    setting: str
+    images: int
+    bytes: int
+    overhead_bytes: int | None
+    bytes_per_image: float
+    bpp: float
+    psnr: float | None
+    ssim: float
+
+
+def measured(codec: Codec, images: Images) -> Measured:
+    """Encodes and decodes the images of one split."""
+    encoded = codec.encode(images)
+    quality = image_quality(images.image_ids, images.pixels, encoded.pixels)
+    return Measured(encoded.bytes, encoded.overhead_bytes, quality)
+
+
+def point(codec: Codec, parts: Sequence[Measured]) -> Point:
+    """The parts together; each part is files of its own."""
+    quality = quality_summary(joined(part.quality for part in parts))
+    images = quality["images"]
+    total = sum(part.bytes for part in parts)
+    overheads = [part.overhead_bytes for part in parts]
+    known = [overhead for overhead in overheads if overhead is not None]
+    return Point(
+        codec.name,
+        codec.setting,
+        images,
+        total,
+        sum(known) if len(known) == len(overheads) else None,
+        total / images,
+        total * 8 / (images * PIXELS),
+        quality["psnr"],
+        quality["ssim"],
+    )
+
+
+def image_codecs() -> list[Codec]:
+    """The codecs that everybody has; all but the first three write a file an image.
+
+    Only JPEG XL needs imagecodecs, and only once it is measured.
+    """
+    return [
+        Codec("raw", "uint8", _raw, lossless=True),
+        Codec("gzip", f"level {GZIP_LEVEL}, one file", _gzip, lossless=True),
+        Codec("zstd", f"level {ZSTD_LEVEL}, one file", _zstd, lossless=True),
+        *_lossless_codecs(),
+        *_lossy_codecs(),
+    ]
+
+
+def _lossless_codecs() -> Iterator[Codec]:
+    yield Codec("PNG", "optimized", _pillow("PNG", png_overhead, optimize=True), lossless=True)
+    webp = _pillow("WEBP", webp_overhead, lossless=True, quality=100, method=6)
+    yield Codec("WebP lossless", "quality 100, method 6", webp, lossless=True)
+    # Without the chroma planes, which a grey image has no use for, it is smaller.
+    avif = _pillow("AVIF", avif_overhead, quality=100, subsampling="4:0:0", speed=6, max_threads=1)
+    yield Codec("AVIF lossless", "quality 100, 4:0:0", avif, lossless=True)
+    yield Codec("JPEG XL lossless", "effort 10", _jpeg_xl(lossless=True, effort=10), lossless=True)
+
+
+def _lossy_codecs() -> Iterator[Codec]:
+    for quality in JPEG_QUALITIES:
+        jpeg = _pillow("JPEG", jpeg_overhead, quality=quality, optimize=True)
+        yield Codec("JPEG", f"quality {quality}", jpeg)
+    for quality in WEBP_QUALITIES:
+        webp = _pillow("WEBP", webp_overhead, quality=quality, method=6)
+        yield Codec("WebP", f"quality {quality}", webp)
+    for quality in AVIF_QUALITIES:
+        avif = _pillow(
+            "AVIF", avif_overhead, quality=quality, subsampling="4:0:0", speed=6, max_threads=1
+        )
+        yield Codec("AVIF", f"quality {quality}", avif)
+    for distance in JPEG_XL_DISTANCES:
+        yield Codec("JPEG XL", f"distance {distance}", _jpeg_xl(distance=distance, effort=7))
+
+
+def _raw(images: Images) -> Encoded:
+    return Encoded(images.pixels.nbytes, 0, images.pixels)
+
+
+def _gzip(images: Images) -> Encoded:
+    """One file of all images, one after the other, as NIST has them."""
+    content = gzip.compress(images.pixels.tobytes(), GZIP_LEVEL, mtime=0)
+    return Encoded(len(content), _GZIP_OVERHEAD, _flat(gzip.decompress(content)))
+
+
+def _zstd(images: Images) -> Encoded:
+    """One file of all images, one after the other."""
+    codec = pa.Codec("zstd", compression_level=ZSTD_LEVEL)
+    content = codec.compress(images.pixels.tobytes(), asbytes=True)
+    decoded = codec.decompress(content, images.pixels.nbytes, asbytes=True)
+    return Encoded(len(content), None, _flat(decoded))
+
+
+def _flat(content: bytes) -> np.ndarray:
+    return np.frombuffer(content, np.uint8).reshape(-1, PIXELS)
+
+
+def _pillow(
+    image_format: str, overhead: Callable[[bytes], int], **options: Any
+) -> Callable[[Images], Encoded]:
+    """A file an image, by Pillow with these options."""
+
+    def encode(image: np.ndarray) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, image_format, **options)
+        return file.getvalue()
+
+    def decode(content: bytes) -> np.ndarray:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image.convert("L"))
+
+    return lambda images: _one_by_one(images, encode, decode, overhead)
+
+
+def _jpeg_xl(**options: Any) -> Callable[[Images], Encoded]:
+    """A bare codestream an image: there is no container that could be overhead."""
+
+    def encode(image: np.ndarray) -> bytes:
+        import imagecodecs
+
+        return bytes(imagecodecs.jpegxl_encode(image, numthreads=1, **options))
+
+    def decode(content: bytes) -> np.ndarray:
+        import imagecodecs
+
+        return np.asarray(imagecodecs.jpegxl_decode(content, numthreads=1))
+
+    return lambda images: _one_by_one(images, encode, decode, lambda _: 0)
+
+
+def _one_by_one(
+    images: Images,
+    encode: Callable[[np.ndarray], bytes],
+    decode: Callable[[bytes], np.ndarray],
+    overhead: Callable[[bytes], int],
+) -> Encoded:
+    contents = [encode(image) for image in images.pixels.reshape(-1, SIDE, SIDE)]
+    pixels = np.stack([decode(content).reshape(PIXELS) for content in contents])
+    return Encoded(sum(map(len, contents)), sum(map(overhead, contents)), pixels)
+
+
+def png_overhead(content: bytes) -> int:
+    """Bytes of a PNG file outside the data of its IDAT chunks."""
+    data, start = 0, len(b"\x89PNG\r\n\x1a\n")
+    while start < len(content):
+        length, kind = struct.unpack_from(">I4s", content, start)
+        data += length if kind == b"IDAT" else 0
+        start += length + 12  # Length, type and checksum take 4 bytes each.
+    return len(content) - data
+
+
+def webp_overhead(content: bytes) -> int:
+    """Bytes of a WebP file outside the data of its VP8 or VP8L chunk."""
+    data, start = 0, len(b"RIFF....WEBP")
+    while start < len(content):
+        kind, length = struct.unpack_from("<4sI", content, start)
+        data += length if kind in (b"VP8 ", b"VP8L") else 0
+        start += 8 + length + length % 2  # Chunks start at even places.
+    return len(content) - data
+
+
+def avif_overhead(content: bytes) -> int:
+    """Bytes of an AVIF file outside the data of its mdat box."""
+    data, start = 0, 0
+    while start < len(content):
+        length, kind = struct.unpack_from(">I4s", content, start)
+        data += length - 8 if kind == b"mdat" else 0
+        start += length
+    return len(content) - data
+
+
+def jpeg_overhead(content: bytes) -> int:
+    """Bytes of a JPEG file of one scan before the scan's data (tables, mostly), and behind it."""
+    start, marker = len(_START_OF_IMAGE), None
+    while marker != _START_OF_SCAN:
+        marker, length = struct.unpack_from(">HH", content, start)
+        start += 2 + int(length)
+    return start + len(_END_OF_IMAGE)
+
+
+class VectorCoder(NamedTuple):
+    """What turns an image into a short vector, and back.
+
+    encode: uint8 (n, 784) to float32 (n, size). decode: float32 (n, size) to uint8 (n, 784).
+    """
+
+    encode: Callable[[np.ndarray], np.ndarray]
+    decode: Callable[[np.ndarray], np.ndarray]
+
+
+FileFormat = Callable[[str, Quantization | None], LatentFormat]
+"""What files of latents are like, by --latent_dtype and the quantization, None for floats."""
+
+
+def latent_codecs(
+    coder: VectorCoder, quantizations: Mapping[int, Quantization], file_format: FileFormat
+) -> list[Codec]:
+    """The latents of a model, in each type that they may be stored in. quantizations: by bits."""
+    return [
+        *(
+            Codec(LATENTS_FLOAT, dtype, _as_floats(coder, dtype, file_format(dtype, None)))
+            for dtype in ("float32", "float16")
+        ),
+        *(
+            Codec(
+                LATENTS,
+                f"{bits} bits",
+                _as_numbers(coder, quantizations[bits], file_format("int8", quantizations[bits])),
+            )
+            for bits in sorted(quantizations, reverse=True)
+        ),
+    ]
+
+
+def pca_codecs(pca: "PCA", training: np.ndarray, characters: Mapping[int, str]) -> list[Codec]:
+    """The first so many scores of a PCA, stored as latents are, in files without metadata.
+
+    training: uint8 (n, 784). characters: what a label stands for.
+    """
+    latent_format = LatentFormat(characters, metadata={})
+    counts = [count for count in PCA_COMPONENTS if count <= len(pca.components_)]
+    coders = {f"{count} components": pca_coder(pca, count) for count in counts}
+    return [
+        *(
+            Codec(PCA_FLOAT, setting, _as_floats(coder, "float32", latent_format))
+            for setting, coder in coders.items()
+        ),
+        *(
+            Codec(
+                PCA_NUMBERS,
+                setting,
+                _as_numbers(coder, calibrate(coder.encode(training), PCA_BITS), latent_format),
+            )
+            for setting, coder in coders.items()
+        ),
+    ]
+
+
+def fit_pca(training: np.ndarray) -> "PCA":
+    """As many components as are ever asked for and these images uint8 (n, 784) can bear."""
+    from sklearn.decomposition import PCA
+
+    components = min(max(PCA_COMPONENTS), len(training))
+    return PCA(components, svd_solver="covariance_eigh").fit(training.astype(np.float32))
+
+
+def pca_coder(pca: "PCA", components: int) -> VectorCoder:
+    """The first components of a PCA of pixels."""
+    axes = pca.components_[:components].astype(np.float32)
+    mean = pca.mean_.astype(np.float32)
+
+    def decode(scores: np.ndarray) -> np.ndarray:
+        pixels: np.ndarray = (scores @ axes + mean) / MAX_PIXEL
+        return pixels
+
+    return VectorCoder(
+        lambda pixels: (pixels.astype(np.float32) - mean) @ axes.T,
+        lambda scores: decoded_pixels(decode, scores),
+    )
+
+
+def _as_floats(
+    coder: VectorCoder, dtype: str, latent_format: LatentFormat
+) -> Callable[[Images], Encoded]:
+    return lambda images: _in_parquet(
+        images,
+        coder.encode(images.pixels).astype(dtype),
+        latent_format,
+        lambda stored: coder.decode(stored.astype(np.float32)),
+    )
+
+
+def _as_numbers(
+    coder: VectorCoder, quantization: Quantization, latent_format: LatentFormat
+) -> Callable[[Images], Encoded]:
+    return lambda images: _in_parquet(
+        images,
+        quantization.quantize(coder.encode(images.pixels)),
+        latent_format,
+        lambda stored: coder.decode(quantization.dequantize(stored)),
+    )
+
+
+def _in_parquet(
+    images: Images,
+    vectors: np.ndarray,
+    latent_format: LatentFormat,
+    decode: Callable[[np.ndarray], np.ndarray],
+) -> Encoded:
+    """Vectors in a latents_file; decoded from what is read back from it."""
+    content = latents_file(images, vectors, latent_format)
+    column = pq.read_table(io.BytesIO(content)).column(LATENT_COLUMN).combine_chunks()
+    stored = column.flatten().to_numpy(zero_copy_only=False).reshape(vectors.shape)
+    return Encoded(len(content), parquet_overhead(content), decode(stored))
+
+
+def latents_file(images: Images, vectors: np.ndarray, latent_format: LatentFormat) -> bytes:
+    """The file that a run of `compress` would write of these images, as one shard of their split.
+
+    vectors: (n, size), one for each image, as they are stored.
+    """
+    key = ShardKey(str(images.splits[0]), 0, 1, len(images))
+    batch = LatentBatch(key, len(images), images.image_ids, images.labels, vectors)
+    return latent_format.content(latent_format.table(batch))
+
+
+def parquet_overhead(content: bytes) -> int:
+    """Bytes of a latents file outside the latents.
+
+    These are image_id, label and character, the file's metadata, and Parquet's own.
+    """
+    metadata = pq.ParquetFile(io.BytesIO(content)).metadata
+    columns = [
+        metadata.row_group(group).column(column)
+        for group in range(metadata.num_row_groups)
+        for column in range(metadata.num_columns)
+    ]
+    latents = sum(
+        int(column.total_compressed_size)
+        for column in columns
+        if column.path_in_schema.partition(".")[0] == LATENT_COLUMN
+    )
+    return len(content) - latents

@@ -1,0 +1,111 @@
+"""report.html of a run: drawn from what the run holds, after it is complete, as often as wanted."""
+
+import io
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_job.outputs.attempt import folder_of, sealed_id
+from beam_job.outputs.model_record import STORED_DTYPES
+from beam_job.outputs.run_directory import REPORT, RUN, SIZES, complete_run
+from beam_job.reports.comparison import Shown, shown_of
+from beam_job.reports.page import report_html
+from beam_job.reports.pictures import Compared
+from transforms.decode import decoded_pixels, values_of
+from transforms.images import IMAGE_COLUMN, IMAGE_ID_COLUMN, LABEL_COLUMN, PIXELS, Sample
+from transforms.json_documents import MAX_JSON_BYTES, read_json
+from transforms.latents import LATENT_COLUMN
+from transforms.models.choice import load_decoder
+from transforms.models.directory import Model, find_model
+from transforms.quality import image_quality
+from transforms.quantize import Quantization
+from transforms.storage.files import child, publish_all, read_bytes, remove, write_bytes
+
+SAMPLE = "sample.parquet"
+"""Some images of a run next to their latents: what its report is drawn from."""
+_SPLIT_COLUMN = "split"
+
+
+def sample_table_bytes(samples: Sequence[tuple[str, Sample]], model: Mapping[str, Any]) -> bytes:
+    """The Parquet file of samples, each with its split. model: as model_facts has it."""
+    dtype = np.dtype(STORED_DTYPES[model["latent_dtype"]])
+    values = pa.list_(pa.field("element", pa.from_numpy_dtype(dtype)), model["latent_size"])
+    parts = []
+    for split, sample in samples:
+        latents = np.frombuffer(sample.latents, dtype)
+        pixels = pa.py_buffer(sample.pixels)
+        count = len(sample.image_ids)
+        columns = {
+            _SPLIT_COLUMN: pa.array([split] * count, pa.string()),
+            IMAGE_ID_COLUMN: pa.array(sample.image_ids, pa.int64()),
+            LABEL_COLUMN: pa.array(sample.labels, pa.int16()),
+            IMAGE_COLUMN: pa.Array.from_buffers(pa.binary(PIXELS), count, [None, pixels]),
+            LATENT_COLUMN: pa.FixedSizeListArray.from_arrays(pa.array(latents), type=values),
+        }
+        parts.append(pa.table(columns))
+    order = [(_SPLIT_COLUMN, "ascending"), (IMAGE_ID_COLUMN, "ascending")]
+    sink = io.BytesIO()
+    pq.write_table(pa.concat_tables(parts).sort_by(order), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def draw_report(output: str, run_id: str, model_path: str | None, engine: str | None) -> None:
+    """Writes report.html next to the run that is there; nothing where that is another run by now.
+
+    model_path, engine: what decodes the sample, as find_model and load_decoder have them.
+    """
+    run = complete_run(output)
+    sizes = read_json(child(output, SIZES))
+    facts = run.manifest["model"]
+    shown = None
+    has_sample = any(file["path"] == SAMPLE for file in run.manifest["files"])
+    if facts["decoder_sha256"] is not None and has_sample:
+        model = replace(find_model(model_path), decoder_sha256=facts["decoder_sha256"])
+        compared = _compared(child(output, SAMPLE), model, engine, run.quantization)
+        shown = _shown(compared, run.characters, sizes)
+    page = report_html(run.manifest, sizes, shown)
+    if sealed_id(output, RUN) == run_id:
+        _replace(output, page.encode())
+
+
+def _replace(output: str, page: bytes) -> None:
+    """Writes report.html, by a folder where what a kill leaves half of is in nobody's way."""
+    folder = folder_of(output, uuid.uuid4().hex[:12])
+    try:
+        write_bytes(child(folder, REPORT), page)
+        publish_all([(child(folder, REPORT), child(output, REPORT))])
+    finally:
+        remove(folder)
+
+
+def _shown(
+    compared: Compared, characters: Mapping[int, str], sizes: Mapping[str, Any]
+) -> Shown | None:
+    total = sizes["total"]
+    return shown_of(compared, characters, total["parquet_bytes"] / max(1, total["images"]))
+
+
+def _compared(
+    path: str, model: Model, engine: str | None, quantization: Quantization | None
+) -> Compared:
+    """What comes back of the images in a sample."""
+    table = pq.read_table(io.BytesIO(read_bytes(path, MAX_JSON_BYTES)))
+    image_ids = table.column(IMAGE_ID_COLUMN).to_numpy()
+    lists = table.column(LATENT_COLUMN).combine_chunks()
+    stored = lists.flatten().to_numpy().reshape(len(image_ids), lists.type.list_size)
+    images = b"".join(table.column(IMAGE_COLUMN).to_pylist())
+    originals = np.frombuffer(images, np.uint8).reshape(-1, PIXELS)
+    decode = load_decoder(model, engine).compute
+    decoded = decoded_pixels(decode, values_of(stored, quantization))
+    return Compared(
+        np.array(table.column(_SPLIT_COLUMN).to_pylist()),
+        table.column(LABEL_COLUMN).to_numpy(),
+        image_quality(image_ids, originals, decoded),
+        originals,
+        decoded,
+    )

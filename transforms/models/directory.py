@@ -1,0 +1,126 @@
+"""The model directory: encoder, decoder, and the card that says what they are."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+from transforms.errors import InputError, first_line
+from transforms.json_documents import check_shape, check_version, is_count, read_json
+from transforms.models.keras_file import MAX_NETWORK_BYTES
+from transforms.quantize import Quantization
+from transforms.storage.files import exists, join_path, read_bytes
+
+ENCODER_FILE = "encoder.keras"
+ENCODER_INT8_FILE = "encoder-int8.tflite"
+DECODER_FILE = "decoder.keras"
+CARD_FILE = "model.json"
+CARD_FORMAT = "emnist-latents model"
+CARD_VERSION = 1
+"""The newest version of CARD_FORMAT, and the one that is written."""
+
+PRETRAINED = "pretrained"
+"""The name of the model that comes with the package."""
+
+_CARD = {"files": {...: {"sha256": str}}, "quantization": {...: {}}}
+_CARD_WITH_INT8 = {"parameters": {"encoder": is_count}, "latent_size": is_count}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as it is named and found; its networks are not loaded yet.
+
+    name: as the user gave it. encoder, decoder: paths of `.keras` files and the SHA-256 that they
+    have to have; the decoder is None where `name` is a lone encoder. card: what CARD_FILE holds.
+    encoder_int8: the encoder in int8, for LiteRT; None where none was made.
+    """
+
+    name: str
+    encoder: str
+    encoder_sha256: str
+    decoder: str | None = None
+    decoder_sha256: str | None = None
+    card: dict[str, Any] | None = None
+    encoder_int8: str | None = None
+    encoder_int8_sha256: str | None = None
+
+    def quantization(self, bits: int) -> Quantization | None:
+        """How this model's latents go into so many bits; None where it was never calibrated."""
+        described = {} if self.card is None else self.card["quantization"]
+        value = described.get(str(bits))
+        return None if value is None else Quantization.from_json(value)
+
+
+def find_model(name: str | None) -> Model:
+    """The model of a name: a model directory, a lone `.keras` encoder, or None for PRETRAINED.
+
+    Raises InputError where it is missing, is not what its card says, or has a newer format.
+    """
+    if name is not None and exists(join_path(name, CARD_FILE)):
+        return _model_directory(name, name)
+    if name is None or name == PRETRAINED:
+        return _model_directory(PRETRAINED, str(files("transforms").joinpath(PRETRAINED)))
+    try:
+        return Model(name, name, sha256(read_bytes(name, MAX_NETWORK_BYTES)).hexdigest())
+    except OSError as error:
+        raise InputError(
+            f"--model={name} is neither a folder with a {CARD_FILE}, which train writes last, nor "
+            f"a .keras file ({error}): give one that is"
+        ) from error
+
+
+def _model_directory(name: str, folder: str) -> Model:
+    path = join_path(folder, CARD_FILE)
+    try:
+        card = read_json(path)
+        if card["format"] != CARD_FORMAT:
+            raise ValueError(f"its format is {card['format']!r}")
+        check_version(card, CARD_VERSION, f"--model={name}: its {CARD_FILE}")
+        check_shape(card, _CARD)
+        stated = {file: card["files"][file]["sha256"] for file in _files(card)}
+        [Quantization.from_json(value) for value in card["quantization"].values()]
+        if ENCODER_INT8_FILE in stated:
+            check_shape(card, _CARD_WITH_INT8)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise InputError(
+            f"--model={name}: its {CARD_FILE} is not what train writes ({type(error).__name__}: "
+            f"{first_line(error)}): train it again"
+        ) from error
+    paths = {file: join_path(folder, file) for file in stated}
+    for file, expected in stated.items():
+        check_content(name, file, file_content(name, paths[file]), expected)
+    return Model(
+        name,
+        paths[ENCODER_FILE],
+        stated[ENCODER_FILE],
+        paths[DECODER_FILE],
+        stated[DECODER_FILE],
+        card,
+        paths.get(ENCODER_INT8_FILE),
+        stated.get(ENCODER_INT8_FILE),
+    )
+
+
+def _files(card: dict[str, Any]) -> list[str]:
+    """The networks of a model; those trained before there were int8 encoders have none."""
+    always = [ENCODER_FILE, DECODER_FILE]
+    return [*always, ENCODER_INT8_FILE] if ENCODER_INT8_FILE in card["files"] else always
+
+
+def check_content(name: str, file: str, content: bytes, expected_sha256: str) -> None:
+    """Raises InputError unless a file of a model has the SHA-256 that it should have."""
+    if sha256(content).hexdigest() != expected_sha256:
+        raise InputError(
+            f"--model={name}: {file} is not the one that {CARD_FILE} names (its SHA-256 is "
+            "another): it was altered; train it again"
+        )
+
+
+def file_content(name: str, path: str) -> bytes:
+    """The content of a file of a model; raises InputError where it cannot be read."""
+    try:
+        return read_bytes(path, MAX_NETWORK_BYTES)
+    except OSError as error:
+        raise InputError(
+            f"--model={name}: {path} cannot be read ({error}): put it back, or train it again"
+        ) from error
