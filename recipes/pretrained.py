@@ -18,12 +18,13 @@ import numpy as np
 from PIL import Image
 
 from beam_job.console import say
-from beam_job.datasets.partition import Partition, load_images, partition
+from beam_job.datasets.partition import Partition, TrainingData, load_images, partition
 from beam_job.datasets.staging import with_gzips_staged
 from beam_job.outputs.attempt import abandon, begin
 from beam_job.reports.pictures import sheet
+from beam_job.train.card import card_table
 from beam_job.train.fit import Settings
-from beam_job.train.model import TrainingData, card_table, train
+from beam_job.train.model import train
 from recipes.strokes import drawn_letters
 from transforms.decode import decoded_pixels
 from transforms.encode import latents_of

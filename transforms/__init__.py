@@ -14,16 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transforms.byte_counts import ByteCounts
-    from transforms.decode import (
-        Decode,
-        DecodedBatch,
-        DecoderHandler,
-        LatentShard,
-        ReadLatents,
-        StoredBatch,
-        WriteImages,
-    )
+    from transforms.decode import Decode, DecodedBatch, DecoderHandler, ReadLatents, WriteImages
     from transforms.encode import Encode, EncoderHandler
     from transforms.errors import InputError, JobError, RunError
     from transforms.images import ImageBatch, Reject, Segment, Shard, ShardKey, Stretch
@@ -33,9 +24,10 @@ if TYPE_CHECKING:
     from transforms.quality import ImageQuality, Quality
     from transforms.quantize import Quantization
     from transforms.read_images import ReadImages, ReadImagesFrom
+    from transforms.read_latents import LatentShard, StoredBatch
     from transforms.shard_files import FinishedShard, ShardFile
     from transforms.sizes import Sizes
-    from transforms.write_latents import StoreLatents, WriteLatents
+    from transforms.write_latents import ByteCounts, StoreLatents, WriteLatents
 
 __all__ = [
     "ByteCounts",
@@ -82,12 +74,12 @@ _MODULES = (
     "quantize",
     "shard_files",
     "sizes",
-    "byte_counts",
     "preprocess",
     "quality",
     "read_images",
     "write_latents",
     "encode",
+    "read_latents",
     "decode",
 )
 

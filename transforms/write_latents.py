@@ -1,6 +1,6 @@
-"""Latents in the pipeline, from as they are encoded to files of them."""
+"""Latents in the pipeline, from as they are encoded to files of them, and their byte counts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from transforms.latents import LatentBatch, LatentFormat
 from transforms.quantize import Quantization, stored_values
+from transforms.sizes import Sizes, add_sizes
 from transforms.write_shards import WriteShards
 
 
@@ -51,3 +52,19 @@ class WriteLatents(WriteShards):
         noted: bool = False,
     ) -> None:
         super().__init__(output, LatentFormat(dict(characters), dict(metadata)), noted=noted)
+
+
+class ByteCounts(beam.CombineFn):
+    """Adds up Sizes; the result is the same however the parts are grouped and merged."""
+
+    def create_accumulator(self) -> Sizes:
+        return Sizes()
+
+    def add_input(self, mutable_accumulator: Sizes, element: Sizes) -> Sizes:
+        return add_sizes([mutable_accumulator, element])
+
+    def merge_accumulators(self, accumulators: Iterable[Sizes]) -> Sizes:
+        return add_sizes(accumulators)
+
+    def extract_output(self, accumulator: Sizes) -> Sizes:
+        return accumulator

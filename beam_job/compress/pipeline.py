@@ -20,7 +20,6 @@ from beam_job.progress import Progress, tick
 from beam_job.runners.beam_flags import BeamFlags
 from beam_job.runners.pipelines import import_meanwhile, is_local, new_pipeline, run_to_end, submit
 from beam_job.runners.runner import Runner, model_for
-from transforms.byte_counts import ByteCounts
 from transforms.encode import Encode, EncoderHandler
 from transforms.images import Reject, Sample, Stretch, with_sample
 from transforms.inputs.dataset import Dataset, cut_stretches
@@ -39,7 +38,7 @@ from transforms.quantize import Quantization
 from transforms.read_images import ReadShards
 from transforms.shard_files import FinishedShard, ShardFile, read_note, shard_path
 from transforms.sizes import Sizes
-from transforms.write_latents import StoreLatents, WriteLatents
+from transforms.write_latents import ByteCounts, StoreLatents, WriteLatents
 
 CANNOT_DECODE = (
     "The model is an encoder alone: its latents cannot be decoded, and what is lost is not known. "

@@ -1,8 +1,9 @@
 """A whole dataset in memory, and which of its images a model may be trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 
@@ -116,3 +117,24 @@ def by_split(images: Images) -> dict[str, Images]:
         split: images.take(images.splits == split)
         for split in dict.fromkeys(images.splits.tolist())
     }
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model is trained on, and how its card says so.
+
+    training: uint8 (n, 784), what is fitted. validation: uint8 (m, 784), what chooses the weights.
+    held_out: by a name for each kind; neither. described: for the card, JSON values.
+    """
+
+    training: np.ndarray
+    validation: np.ndarray
+    held_out: Mapping[str, np.ndarray]
+    described: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the images to fit, then those of validation."""
+        digest = sha256(np.ascontiguousarray(self.training).data)
+        digest.update(np.ascontiguousarray(self.validation).data)
+        return digest.hexdigest()

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam_job.reports.codecs import LATENTS, LATENTS_FLOAT, PCA_FLOAT, PCA_NUMBERS, Point
+from beam_job.reports.codecs import Point
+from beam_job.reports.vector_codecs import LATENTS, LATENTS_FLOAT, PCA_FLOAT, PCA_NUMBERS
 
 OURS = (LATENTS, LATENTS_FLOAT)
 

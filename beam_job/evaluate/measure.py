@@ -16,6 +16,7 @@ from beam_job.datasets.partition import (
     ONE_IN,
     Images,
     Partition,
+    TrainingData,
     by_split,
     load_images,
     partition,
@@ -40,22 +41,16 @@ from beam_job.outputs.model_record import latents_metadata, model_facts
 from beam_job.outputs.redaction import recorded_source
 from beam_job.outputs.seal import seal
 from beam_job.outputs.versions import versions_of
-from beam_job.reports.codecs import (
-    Codec,
+from beam_job.reports.codecs import Codec, Measured, Point, image_codecs, measured, point
+from beam_job.reports.plots import rate_distortion_png, rate_distortion_svg
+from beam_job.reports.vector_codecs import (
     FileFormat,
-    Measured,
-    Point,
     VectorCoder,
     fit_pca,
-    image_codecs,
     latent_codecs,
-    measured,
     pca_codecs,
     pca_coder,
-    point,
 )
-from beam_job.reports.plots import rate_distortion_png, rate_distortion_svg
-from beam_job.train.model import TrainingData
 from transforms.decode import decoded_pixels
 from transforms.encode import latents_of
 from transforms.inputs.dataset import Dataset, Source

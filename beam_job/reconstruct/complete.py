@@ -19,14 +19,11 @@ from beam_job.reports.comparison import shown_of
 from beam_job.reports.page import reconstruction_html
 from beam_job.reports.pictures import Compared, Picture, picks, sheet, triptych
 from beam_job.reports.quality import Group, quality_report
-from transforms.decode import (
-    DecodedBatch,
-    LatentShard,
-    original_pixels,
-)
+from transforms.decode import DecodedBatch
 from transforms.errors import RunError
 from transforms.models.directory import Model
 from transforms.quality import ImageQuality, image_quality
+from transforms.read_latents import LatentShard, original_pixels
 from transforms.shard_files import ShardFile
 from transforms.staged import no_images, staged_pixels
 from transforms.storage.files import FileFacts, child, facts_of, open_binary

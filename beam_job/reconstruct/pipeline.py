@@ -27,20 +27,14 @@ from beam_job.reports.sizes import columns_of_text
 from beam_job.runners.beam_flags import BeamFlags
 from beam_job.runners.pipelines import is_local, new_pipeline, run_to_end, submit
 from beam_job.runners.runner import Runner, model_for
-from transforms.decode import (
-    Decode,
-    DecodedBatch,
-    DecoderHandler,
-    LatentShard,
-    ReadLatents,
-    WriteImages,
-)
+from transforms.decode import Decode, DecodedBatch, DecoderHandler, ReadLatents, WriteImages
 from transforms.errors import InputError
 from transforms.images import Shard, ShardKey, one_in
 from transforms.inputs.dataset import Dataset, cut_shards
 from transforms.models.choice import load_decoder
 from transforms.models.directory import Model
 from transforms.quality import ImageQuality, Quality, image_quality
+from transforms.read_latents import LatentShard
 from transforms.shard_files import FinishedShard, ShardFile
 from transforms.storage.files import child
 

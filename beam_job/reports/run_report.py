@@ -16,7 +16,7 @@ from beam_job.outputs.run_directory import REPORT, RUN, SIZES, complete_run
 from beam_job.reports.comparison import Shown, shown_of
 from beam_job.reports.page import report_html
 from beam_job.reports.pictures import Compared
-from transforms.decode import decoded_pixels, values_of
+from transforms.decode import decoded_pixels
 from transforms.images import IMAGE_COLUMN, IMAGE_ID_COLUMN, LABEL_COLUMN, PIXELS, Sample
 from transforms.json_documents import MAX_JSON_BYTES, read_json
 from transforms.latents import LATENT_COLUMN
@@ -24,6 +24,7 @@ from transforms.models.choice import load_decoder
 from transforms.models.directory import Model, find_model
 from transforms.quality import image_quality
 from transforms.quantize import Quantization
+from transforms.read_latents import values_of
 from transforms.storage.files import child, publish_all, read_bytes, remove, write_bytes
 
 SAMPLE = "sample.parquet"

@@ -1,27 +1,22 @@
 """A trained model, from its images to its directory and the card that describes it."""
 
-import io
 import json
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from dataclasses import asdict
 from typing import Any
-from zipfile import ZipFile
 
-import keras
 import numpy as np
 
 from beam_job import __version__
 from beam_job.console import say, tell
-from beam_job.datasets.partition import Partition, load_images, partition
+from beam_job.datasets.partition import Partition, TrainingData, load_images, partition
 from beam_job.datasets.staging import open_dataset, with_gzips_staged
 from beam_job.outputs.attempt import Attempt, abandon, begin, sealed_id
 from beam_job.outputs.redaction import recorded_source
 from beam_job.outputs.resume import differences, in_words
 from beam_job.outputs.seal import seal
 from beam_job.outputs.versions import versions_of
-from beam_job.reports.sizes import columns_of_text
+from beam_job.train.card import card_table, int8_encoder_quality, keras_bytes, latent_facts, quality
 from beam_job.train.command import CHECKPOINT_FILE, MODEL, check_training_output
 from beam_job.train.fit import (
     MAX_CHECKPOINT_BYTES,
@@ -35,10 +30,8 @@ from beam_job.train.fit import (
 )
 from beam_job.train.int8_encoder import int8_encoder_bytes
 from beam_job.train.options import TrainOptions
-from transforms.decode import decoded_pixels
 from transforms.encode import latents_of
 from transforms.errors import InputError, RunError, first_line
-from transforms.images import PIXELS
 from transforms.inputs.dataset import Source
 from transforms.models.autoencoder import build_decoder, build_encoder, load_decoder, load_encoder
 from transforms.models.choice import LITERT, is_installed
@@ -54,7 +47,6 @@ from transforms.models.directory import (
 )
 from transforms.models.network import Compute
 from transforms.models.tensorflow_engine import compute_function
-from transforms.quality import image_quality, quality_summary
 from transforms.quantize import Quantization, calibrate
 from transforms.settings import MAX_BITS, MIN_BITS
 from transforms.storage.files import (
@@ -64,42 +56,15 @@ from transforms.storage.files import (
     publish_all,
     read_bytes,
     remove,
-    temporary_folder,
     write_bytes,
 )
 
-INT8_ENCODER = "float32 by the int8 encoder"
-"""What the card calls the quality of float32 latents that the encoder gave in int8."""
 INT8_NOT_MEASURED = (
     "The int8 encoder was made but not measured, for LiteRT is not installed: "
     "pip install 'emnist-latents[fast]'"
 )
-
-# Keras 3.15 writes them, at their defaults, and 3.12 to 3.14 refuse a file that has them.
-_NEW_IN_KERAS = {"input_axes", "output_axes", "quantization_config"}
 _CALIBRATION_IMAGES = 20_000
 _VERSIONS_OF = ("keras", "numpy", "tensorflow")
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a model is trained on, and how its card says so.
-
-    training: uint8 (n, 784), what is fitted. validation: uint8 (m, 784), what chooses the weights.
-    held_out: by a name for each kind; neither. described: for the card, JSON values.
-    """
-
-    training: np.ndarray
-    validation: np.ndarray
-    held_out: Mapping[str, np.ndarray]
-    described: dict[str, Any]
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over the images to fit, then those of validation."""
-        digest = sha256(np.ascontiguousarray(self.training).data)
-        digest.update(np.ascontiguousarray(self.validation).data)
-        return digest.hexdigest()
 
 
 def run(options: TrainOptions) -> None:
@@ -279,12 +244,12 @@ def _write_model(
         "best_epoch": fitted.best_epoch.epoch,
         "quality": {
             name: {
-                **_quality(pixels, encode, decode, quantizations),
-                **_int8_encoder_quality(pixels, encode_int8, decode),
+                **quality(pixels, encode, decode, quantizations),
+                **int8_encoder_quality(pixels, encode_int8, decode),
             }
             for name, pixels in data.held_out.items()
         },
-        "latent": _latent_facts(encode, data),
+        "latent": latent_facts(encode, data),
         "quantization": {
             str(bits): quantization.to_json() for bits, quantization in quantizations.items()
         },
@@ -318,57 +283,11 @@ def _initial_facts(model: Model) -> dict[str, Any]:
     }
 
 
-def keras_bytes(network: keras.Model) -> bytes:
-    """The `.keras` file of a network, without what only the newest Keras can read."""
-    content = io.BytesIO()
-    with temporary_folder() as folder:
-        path = folder / "model.keras"
-        network.save(path)
-        with ZipFile(path) as saved, ZipFile(content, "w") as portable:
-            for name in saved.namelist():
-                part = saved.read(name)
-                if name == "config.json":
-                    part = json.dumps(_portable(json.loads(part))).encode()
-                portable.writestr(name, part)
-    return content.getvalue()
-
-
-def _portable(config: Any) -> Any:
-    if isinstance(config, list):
-        return [_portable(part) for part in config]
-    if isinstance(config, dict):
-        return {name: _portable(part) for name, part in config.items() if name not in _NEW_IN_KERAS}
-    return config
-
-
 def _calibrated(encode: Compute, images: np.ndarray) -> dict[int, Quantization]:
     """How the latents of these images go into each number of bits."""
     step = -(-len(images) // _CALIBRATION_IMAGES)
     latents = latents_of(encode, images[::step])
     return {bits: calibrate(latents, bits) for bits in range(MIN_BITS, MAX_BITS + 1)}
-
-
-def _quality(
-    pixels: np.ndarray,
-    encode: Compute,
-    decode: Compute,
-    quantizations: Mapping[int, Quantization],
-) -> dict[str, Any]:
-    """What images that were never trained on lose, by how their latents are stored."""
-    latents = latents_of(encode, pixels)
-    stored = {
-        "float32": latents,
-        "float16": latents.astype(np.float16).astype(np.float32),
-        **{
-            f"int8, {bits} bits": quantization.dequantize(quantization.quantize(latents))
-            for bits, quantization in sorted(quantizations.items(), reverse=True)
-        },
-    }
-    image_ids = np.arange(len(pixels))
-    return {
-        name: quality_summary(image_quality(image_ids, pixels, decoded_pixels(decode, values)))
-        for name, values in stored.items()
-    }
 
 
 def _int8_compute(name: str, content: bytes) -> Compute | None:
@@ -378,38 +297,3 @@ def _int8_compute(name: str, content: bytes) -> Compute | None:
     from transforms.models import litert_engine
 
     return litert_engine.network(name, content, parameters=0).compute
-
-
-def _int8_encoder_quality(
-    pixels: np.ndarray, encode: Compute | None, decode: Compute
-) -> dict[str, Any]:
-    """The same of the int8 encoder, whose latents are stored as they are."""
-    if encode is None:
-        return {}
-    decoded = decoded_pixels(decode, latents_of(encode, pixels))
-    quality = image_quality(np.arange(len(pixels)), pixels, decoded)
-    return {INT8_ENCODER: quality_summary(quality)}
-
-
-def _latent_facts(encode: Compute, data: TrainingData) -> dict[str, Any]:
-    """What is dead in the latent, and what its values are like, over all held-out images."""
-    held_out = np.concatenate([pixels.reshape(-1, PIXELS) for pixels in data.held_out.values()])
-    latents = latents_of(encode, held_out)
-    return {
-        "dead": np.flatnonzero((latents <= 0).all(axis=0)).tolist(),
-        "active": [round(float(share), 4) for share in (latents > 0).mean(axis=0)],
-        "mean": [round(float(mean), 4) for mean in latents.mean(axis=0)],
-        "standard_deviation": [round(float(deviation), 4) for deviation in latents.std(axis=0)],
-    }
-
-
-def card_table(card: Mapping[str, Any]) -> list[str]:
-    """The quality of a model as a table of plain text: PSNR in dB and SSIM of held-out images."""
-    names = list(card["quality"])
-    lines = [["held-out images", *(f"{name}" for name in names)]]
-    for stored in card["quality"][names[0]]:
-        cells = [card["quality"][name][stored] for name in names]
-        lines.append([stored, *(f"{cell['psnr']:.2f} dB, {cell['ssim']:.3f}" for cell in cells)])
-    dead = str(len(card["latent"]["dead"]))
-    lines.append(["dead units", *(dead for _ in names)])
-    return columns_of_text(lines)

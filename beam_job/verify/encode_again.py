@@ -15,7 +15,6 @@ from beam_job.outputs.run_model import model_of_run
 from beam_job.progress import Progress, tick
 from beam_job.verify.options import VerifyOptions
 from beam_job.verify.read_back import Problem, Verified
-from transforms.decode import InStep, LatentColumns, latent_batches
 from transforms.encode import latents_of
 from transforms.errors import InputError
 from transforms.images import (
@@ -29,6 +28,7 @@ from transforms.inputs.read import read_shard
 from transforms.models.choice import choose_engine, load_encoder
 from transforms.models.network import Network
 from transforms.quantize import Quantization, stored_values
+from transforms.read_latents import InStep, LatentColumns, latent_batches
 from transforms.shard_files import ShardFile
 from transforms.storage.files import (
     child,

@@ -313,7 +313,7 @@ def _read_run(content: bytes, folder: Path, name: str) -> None:
     _put(folder, name, content)
     run = complete_run(str(folder))
     read_back(run)
-    from transforms.decode import LatentShard, read_latents
+    from transforms.read_latents import LatentShard, read_latents
 
     for key, file in run.shard_files():
         path = child(str(folder), file.path)

@@ -21,12 +21,9 @@ from transforms.decode import (
     DecodedBatch,
     DecoderHandler,
     ImageFormat,
-    LatentShard,
     ReadLatents,
     WriteImages,
     decoded_pixels,
-    latent_batches,
-    read_latents,
 )
 from transforms.errors import InputError, RunError
 from transforms.images import NO_LABEL, Segment, Shard, ShardKey
@@ -34,6 +31,7 @@ from transforms.inputs.read import read_shard
 from transforms.latents import LatentBatch, latent_table, parquet_bytes
 from transforms.models.autoencoder import import_keras
 from transforms.quantize import Quantization
+from transforms.read_latents import LatentShard, latent_batches, read_latents
 from transforms.staged import staged_pixels
 from transforms.write_latents import WriteLatents
 

@@ -4,12 +4,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.byte_counts import ByteCounts
 from transforms.images import ShardKey
 from transforms.latents import LatentBatch
 from transforms.quantize import Quantization
 from transforms.sizes import Sizes, sizes_of
-from transforms.write_latents import StoreLatents
+from transforms.write_latents import ByteCounts, StoreLatents
 
 SIZES = st.builds(Sizes, *[st.integers(0, 2**50)] * len(Sizes._fields))
 

@@ -19,8 +19,9 @@ from beam_job.evaluate.comparisons import bd_rates, break_even, equal_bytes, equ
 from beam_job.evaluate.measure import is_unseen, thinned
 from beam_job.evaluate.report import PERHAPS_SEEN, compressai_results, equal_bytes_table
 from beam_job.outputs.attempt import check_output
-from beam_job.reports.codecs import Point, latents_file
+from beam_job.reports.codecs import Point
 from beam_job.reports.plots import Curve, rate_distortion_png, rate_distortion_svg
+from beam_job.reports.vector_codecs import latents_file
 from transforms.encode import latents_of
 from transforms.inputs.dataset import Dataset
 from transforms.inputs.files import files_dataset

@@ -10,17 +10,9 @@ from PIL import Image
 
 from beam_job.datasets.partition import Images
 from beam_job.datasets.sample import sample_splits
-from beam_job.reports import codecs
-from beam_job.reports.codecs import (
-    Codec,
-    VectorCoder,
-    fit_pca,
-    image_codecs,
-    latent_codecs,
-    measured,
-    pca_codecs,
-    point,
-)
+from beam_job.reports import codecs, vector_codecs
+from beam_job.reports.codecs import Codec, image_codecs, measured, point
+from beam_job.reports.vector_codecs import VectorCoder, fit_pca, latent_codecs, pca_codecs
 from transforms.latents import LatentFormat
 from transforms.quantize import Quantization
 
@@ -228,7 +220,7 @@ def test_latents_are_decoded_from_what_is_stored():
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
 def test_parquet_overhead_is_all_but_the_latents(dtype, images):
     vectors = np.arange(COUNT * 32).reshape(COUNT, 32).astype(dtype)
-    content = codecs.latents_file(images, vectors, PLAIN)
+    content = vector_codecs.latents_file(images, vectors, PLAIN)
     table = pq.read_table(io.BytesIO(content))
     assert table["latent"].to_pylist() == vectors.tolist()
     assert table["image_id"].to_pylist() == list(range(COUNT))
@@ -239,7 +231,7 @@ def test_parquet_overhead_is_all_but_the_latents(dtype, images):
         for number in range(group.num_columns)
         if "latent" in group.column(number).path_in_schema
     ]
-    assert codecs.parquet_overhead(content) == len(content) - latents > 0
+    assert vector_codecs.parquet_overhead(content) == len(content) - latents > 0
 
 
 def test_what_a_file_says_of_itself_is_overhead(images):
