@@ -100,8 +100,7 @@ def _run(argv: list[str]) -> int:
 
 def _told(error: Exception) -> tuple[int, str]:
     """Exit status and line of an error: WRONG where the user has to change something."""
-    from transforms.errors import InputError, JobError
-    from transforms.storage.errors import FileSystemError
+    from transforms.errors import FileSystemError, InputError, JobError
 
     if isinstance(error, JobError):
         return WRONG if isinstance(error, InputError) else FAILED, str(error)

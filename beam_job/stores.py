@@ -1,7 +1,7 @@
 """Whether the paths that flags give can be used."""
 
-from transforms.errors import InputError
-from transforms.storage.check import StoreError, check_store
+from transforms.errors import InputError, StoreError
+from transforms.storage.check import check_store
 from transforms.storage.files import is_local
 
 

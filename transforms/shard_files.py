@@ -12,10 +12,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from transforms.errors import ChangedError
 from transforms.images import MAX_LABEL, NO_LABEL, PIXELS, Reject, Sample, ShardKey
 from transforms.json_documents import MAX_JSON_BYTES, is_count, is_name, is_path_below
 from transforms.sizes import Sizes
-from transforms.storage.errors import ChangedError
 from transforms.storage.files import child, file_facts, read_bytes, read_versioned, swap
 
 NOTES_FOLDER = "notes"

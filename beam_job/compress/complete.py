@@ -17,14 +17,13 @@ from beam_job.outputs.run_directory import FORMAT, FORMAT_VERSION, REJECTS, RUN,
 from beam_job.outputs.seal import is_sealed, seal
 from beam_job.reports.run_report import SAMPLE, draw_report, sample_table_bytes
 from beam_job.reports.sizes import clipping_notes, sizes_report
-from transforms.errors import InputError, JobError, RunError
+from transforms.errors import STORAGE_ERRORS, InputError, JobError, RunError
 from transforms.images import Reject, Sample, too_many_rejects
 from transforms.inputs.dataset import Source
 from transforms.latents import no_latents
 from transforms.quantize import Quantization
 from transforms.shard_files import ShardFile
 from transforms.sizes import Sizes
-from transforms.storage.errors import STORAGE_ERRORS
 from transforms.storage.files import facts_of
 
 _LOG = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from beam_job.datasets.selection import EMNIST_NAMES, ImageOptions, StageOptions
 from beam_job.outputs.attempt import Attempt, Kind, abandon, begin, folder_of, sealed_id
 from beam_job.outputs.resume import continued, describe, job_of, leave
 from beam_job.outputs.seal import interruptible, seal
-from transforms.errors import FilledError, InputError
+from transforms.errors import ChangedError, FilledError, InputError
 from transforms.images import (
     LABEL_COLUMN,
     NO_LABEL,
@@ -40,7 +40,6 @@ from transforms.settings import BATCH_SIZE, SHARD_SIZE
 from transforms.shard_files import FinishedShard, ShardFile, read_note, shard_path, write_note
 from transforms.sizes import Sizes
 from transforms.staged import no_images, staged_bytes, staged_table
-from transforms.storage.errors import ChangedError
 from transforms.storage.files import FileFacts, child, remove, write_bytes
 
 _PATIENCE_SECONDS, _POLL_SECONDS = 30.0, 0.2

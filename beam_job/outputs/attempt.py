@@ -10,9 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transforms.errors import InputError, RunError
+from transforms.errors import STORAGE_ERRORS, InputError, RunError
 from transforms.json_documents import parse_json, read_json
-from transforms.storage.errors import STORAGE_ERRORS
 from transforms.storage.files import (
     Versioned,
     child,

@@ -23,6 +23,7 @@ from beam_job.outputs.attempt import (
 from beam_job.outputs.run_directory import versions
 from beam_job.outputs.seal import read_claim
 from transforms.errors import (
+    STORAGE_ERRORS,
     FilledError,
     InputError,
     JobError,
@@ -31,7 +32,6 @@ from transforms.errors import (
     StoreFailedError,
 )
 from transforms.shard_files import NOTES_FOLDER
-from transforms.storage.errors import STORAGE_ERRORS
 from transforms.storage.files import child, list_folder, remove, write_bytes
 
 STAGED_FOLDER = "staged"

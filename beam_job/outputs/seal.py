@@ -36,9 +36,8 @@ from beam_job.outputs.attempt import (
     remove_attempt,
     sealed_id,
 )
-from transforms.errors import FilledError, RunError
+from transforms.errors import STORAGE_ERRORS, ChangedError, FilledError, RunError
 from transforms.json_documents import is_path_below, parse_json, read_json
-from transforms.storage.errors import STORAGE_ERRORS, ChangedError
 from transforms.storage.files import (
     Versioned,
     child,

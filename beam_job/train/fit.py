@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from beam_job.train.augmentation import augment
 from beam_job.train.optimizer import build_optimizer
-from transforms.errors import InputError
+from transforms.errors import InputError, NothingLearntError
 from transforms.images import SIDE
 from transforms.inputs.npy_header import npy_header
 from transforms.json_documents import check_shape, is_count, is_number, parse_json
@@ -101,10 +101,6 @@ class Fitted:
     history: tuple[Epoch, ...]
     best_epoch: Epoch
     warnings: tuple[str, ...]
-
-
-class NothingLearntError(Exception):
-    """Training failed before the first epoch was over."""
 
 
 def fit(

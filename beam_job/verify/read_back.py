@@ -20,6 +20,7 @@ from beam_job.outputs.run_directory import (
 )
 from beam_job.reports.sizes import sizes_report
 from beam_job.verify.read_files import AtEnds, Promised, Read, listed_content, read_file
+from transforms.errors import ChangedError
 from transforms.images import (
     PIXELS,
 )
@@ -30,7 +31,6 @@ from transforms.latents import (
 )
 from transforms.shard_files import ShardFile
 from transforms.sizes import Sizes
-from transforms.storage.errors import ChangedError
 from transforms.storage.files import (
     FoundFile,
     child,

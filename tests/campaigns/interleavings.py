@@ -34,8 +34,7 @@ from tests.campaigns.world import (
     World,
     opened,
 )
-from transforms.errors import JobError
-from transforms.storage.errors import STORAGE_ERRORS
+from transforms.errors import STORAGE_ERRORS, JobError
 
 KINDS = ("duplicates", "older run", "commands at once", "kills", "power cut", "faults")
 _FLAGS = ({}, {"overwrite": True}, {"resume": True}, {"overwrite": True, "resume": True})

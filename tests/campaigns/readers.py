@@ -34,7 +34,7 @@ from tests.campaigns.mutations import (
     mutated_zip,
 )
 from tests.support.nist import SIX, idx_images, idx_labels
-from transforms.errors import InputError
+from transforms.errors import InputError, UnknownNetworkError
 from transforms.images import Reject, Sample, Shard, ShardKey, decode_image
 from transforms.inputs.dataset import Dataset, cut_shards
 from transforms.inputs.files import files_dataset
@@ -42,7 +42,7 @@ from transforms.inputs.labels import read_labels
 from transforms.inputs.read import read_shard
 from transforms.latents import LatentBatch, LatentFormat
 from transforms.models.directory import find_model
-from transforms.models.keras_file import UnknownNetworkError, keras_content, read_layers
+from transforms.models.keras_file import keras_content, read_layers
 from transforms.shard_files import FinishedShard, ShardFile, note_path, shard_path
 from transforms.sizes import Sizes
 from transforms.staged import staged_bytes, staged_table

@@ -31,7 +31,7 @@ from beam_job.verify.read_back import read_back
 from tests.campaigns import readers
 from tests.conftest import compress, tree
 from tests.support.nist import idx_images
-from transforms.errors import InputError
+from transforms.errors import FileSystemError, InputError
 from transforms.images import Shard, ShardKey, Stretch, decode_image
 from transforms.inputs.dataset import cut_shards
 from transforms.inputs.files import files_dataset
@@ -39,7 +39,6 @@ from transforms.inputs.labels import read_labels
 from transforms.inputs.read import read_shard
 from transforms.models.keras_file import keras_content
 from transforms.shard_files import note_path, shard_path
-from transforms.storage.errors import FileSystemError
 from transforms.storage.files import find_files, read_bytes
 
 IMAGES = np.random.default_rng(7).integers(0, 256, (6, 28, 28), np.uint8)

@@ -37,7 +37,7 @@ from beam_job.verify.read_back import read_back
 from tests.campaigns.bucket import Bucket
 from tests.campaigns.disk import watched
 from tests.campaigns.scheduler import Execution, Habits, Scheduler, State
-from transforms.errors import JobError, JobLostError, RunError
+from transforms.errors import STORAGE_ERRORS, JobError, JobLostError, RunError
 from transforms.images import PIXELS, Segment, Stretch, with_sample
 from transforms.inputs.dataset import Dataset, ImageFile, Source
 from transforms.latents import LatentBatch
@@ -48,7 +48,6 @@ from transforms.read_images import _ReadShards
 from transforms.shard_files import FinishedShard
 from transforms.sizes import add_sizes
 from transforms.storage import files, local, stores
-from transforms.storage.errors import STORAGE_ERRORS
 from transforms.storage.files import child, find_files, is_local, write_bytes
 from transforms.write_latents import StoreLatents, WriteLatents
 from transforms.write_shards import _WriteWholeShards

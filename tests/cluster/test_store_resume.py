@@ -23,11 +23,10 @@ from tests.cluster.store_faults import NEVER, normalised, published
 from tests.cluster.stores import Store, job
 from tests.conftest import RUNNER
 from transforms import encode
-from transforms.errors import FilledError
+from transforms.errors import ChangedError, FilledError
 from transforms.models.autoencoder import import_keras
 from transforms.shard_files import FinishedShard, ShardFile
 from transforms.storage import stores
-from transforms.storage.errors import ChangedError
 from transforms.storage.files import read_versioned, remove_if, write_bytes
 
 SHARDS = "--shard_size=200"

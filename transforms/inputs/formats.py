@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.errors import InputError, first_line
+from transforms.errors import ChangedError, InputError, first_line
 from transforms.images import (
     IMAGE_COLUMN,
     IMAGE_ID_COLUMN,
@@ -30,7 +30,6 @@ from transforms.inputs.parts import RangeFile, changed, looked_at, read_part
 from transforms.json_documents import parse_json
 from transforms.printable import is_unicode
 from transforms.staged import STAGED_METADATA_KEY
-from transforms.storage.errors import ChangedError
 from transforms.storage.files import FoundFile, open_binary
 
 GZIP = "gzip"

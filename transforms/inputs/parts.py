@@ -4,9 +4,8 @@ import io
 import os
 from typing import Any
 
-from transforms.errors import InputError, first_line
+from transforms.errors import ChangedError, InputError, first_line
 from transforms.images import Segment
-from transforms.storage.errors import ChangedError
 from transforms.storage.files import FoundFile, is_local, read_range
 
 _MOST_LOOKED_AT = 64 << 10

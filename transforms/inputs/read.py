@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.errors import InputError, first_line
+from transforms.errors import ChangedError, InputError, first_line
 from transforms.images import (
     IMAGE_ID_COLUMN,
     LABEL_COLUMN,
@@ -33,7 +33,6 @@ from transforms.images import (
 )
 from transforms.inputs.parquet import read_metadata, record_batches, row_group_rows
 from transforms.inputs.parts import RangeFile, changed, check_unchanged
-from transforms.storage.errors import ChangedError
 from transforms.storage.files import FoundFile, find_files, read_bytes, read_range
 
 _BLOCK_BYTES = 4 << 20

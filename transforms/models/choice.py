@@ -5,10 +5,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from transforms.errors import InputError
+from transforms.errors import InputError, UnknownNetworkError
 from transforms.images import SIDE
 from transforms.models.directory import Model, check_content, file_content
-from transforms.models.keras_file import UnknownNetworkError, keras_content, read_layers
+from transforms.models.keras_file import keras_content, read_layers
 from transforms.models.network import Network
 from transforms.settings import ENGINES, PRECISIONS
 

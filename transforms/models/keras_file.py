@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from transforms.errors import InputError, first_line
+from transforms.errors import InputError, UnknownNetworkError, first_line
 from transforms.json_documents import MAX_JSON_BYTES, parse_json
 from transforms.storage.files import read_bytes
 
@@ -65,13 +65,6 @@ _UNREADABLE = (
 
 _MAX_DEPTH, _MAX_PATH_BYTES, _MAX_OBJECTS = 32, 4096, 100_000
 """Of HDF5: a network within a network takes two levels, a layer's weights three and few objects."""
-
-
-class UnknownNetworkError(Exception):
-    """A network is made of more than what can be read here; the text says of what, in a line."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text[:_SHOWN_CHARACTERS])
 
 
 class Layer(NamedTuple):

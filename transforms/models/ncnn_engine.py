@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from transforms.models.keras_file import Layer, UnknownNetworkError
+from transforms.errors import UnknownNetworkError
+from transforms.models.keras_file import Layer
 from transforms.models.network import Compute, Network, usable_cores
 from transforms.storage.files import temporary_folder
 

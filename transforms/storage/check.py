@@ -4,8 +4,8 @@ from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from threading import Thread
 
+from transforms.errors import FileSystemError, NoCredentialsError, StoreError
 from transforms.storage import stores
-from transforms.storage.errors import FileSystemError
 
 ANSWER_SECONDS = 20.0
 """How long a store may take; a person who waits has to hear of it within 30 seconds, all told."""
@@ -21,10 +21,6 @@ _ADDRESSES = {
     "gs": "STORAGE_EMULATOR_HOST if it is set",
 }
 _REFUSALS = (401, 403)
-
-
-class StoreError(Exception):
-    """A store cannot be used for a path: the cause, and the way out, in one line."""
 
 
 def check_store(path: str, seconds: float = ANSWER_SECONDS) -> None:
@@ -72,7 +68,7 @@ def _failure_within(seconds: float, where: stores.StorePath) -> Exception | None
 def _line(where: stores.StorePath, error: Exception) -> str:
     scheme, said, status = where.scheme, stores.reason(error), stores.http_status(error)
     missing = stores.why_no_google_credentials() if scheme == "gs" else None
-    if isinstance(error, stores.NoCredentialsError) or (missing and status in _REFUSALS):
+    if isinstance(error, NoCredentialsError) or (missing and status in _REFUSALS):
         cause = missing or said
         return f"there are no credentials for it ({cause}): give some by {_CREDENTIALS[scheme]}"
     if status in _REFUSALS:

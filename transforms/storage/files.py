@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from transforms.errors import FileSystemError
 from transforms.storage import local, stores
-from transforms.storage.errors import FileSystemError, local_errors
+from transforms.storage.local import local_errors
 
 REQUESTS_AT_ONCE = 64
 """Of one process to a store: a request waits for its answer, and computes nothing meanwhile."""

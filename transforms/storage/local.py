@@ -1,5 +1,6 @@
 """Files on this machine: whole or not there, on the disk before they have their name."""
 
+import errno
 import fcntl
 import glob
 import os
@@ -11,10 +12,32 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from transforms.errors import InputError, RunError
-from transforms.storage.errors import ChangedError, local_errors
+from transforms.errors import ChangedError, InputError, RunError
 
 _CHUNK_BYTES = 1 << 20
+_WAYS_OUT = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.ENOENT: "see what removed its folder",
+}
+"""By what is wrong with a local disk."""
+
+
+@contextmanager
+def local_errors(done: str, path: str, *, but: type[OSError] | tuple[()] = ()) -> Iterator[None]:
+    """Turns an OSError of this machine into a RunError that names the path and the way out.
+
+    but: a kind that stays as it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, but):
+            raise
+        way_out = _WAYS_OUT.get(error.errno or 0, "give a folder that can be written")
+        raise RunError(
+            f"{path} cannot be {done} ({error.strerror or error}): {way_out}, and run it again"
+        ) from error
 
 
 def facts(path: str) -> tuple[int, str]:

@@ -9,8 +9,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from transforms.errors import StoreFailedError, first_line
-from transforms.storage.errors import ChangedError, FileSystemError
+from transforms.errors import (
+    ChangedError,
+    FileSystemError,
+    NoCredentialsError,
+    StoreFailedError,
+    first_line,
+)
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -40,10 +45,6 @@ class StorePath(NamedTuple):
     def client(self) -> "ObjectStore":
         """The client of its bucket; raises NoCredentialsError."""
         return client(self.scheme, self.bucket)
-
-
-class NoCredentialsError(Exception):
-    """There are no credentials for a store; the message says why."""
 
 
 def parse(path: str) -> StorePath:

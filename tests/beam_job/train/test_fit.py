@@ -11,17 +11,9 @@ import numpy as np
 import pytest
 
 from beam_job.datasets.sample import sample_splits
-from beam_job.train.fit import (
-    Fitted,
-    NothingLearntError,
-    Progress,
-    Settings,
-    checkpoint_bytes,
-    fit,
-    read_checkpoint,
-)
+from beam_job.train.fit import Fitted, Progress, Settings, checkpoint_bytes, fit, read_checkpoint
 from beam_job.train.optimizer import build_optimizer
-from transforms.errors import InputError
+from transforms.errors import InputError, NothingLearntError
 from transforms.models.autoencoder import build_decoder, build_encoder, import_keras
 
 SETTINGS = Settings(

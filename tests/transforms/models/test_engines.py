@@ -25,12 +25,12 @@ from tests.support.keras_files import (
     with_random_weights,
 )
 from tests.test_imports import run_without_what_is_slow
-from transforms.errors import InputError
+from transforms.errors import InputError, UnknownNetworkError
 from transforms.models import choice, litert_engine, ncnn_engine
 from transforms.models.autoencoder import build_decoder, build_encoder, import_keras
 from transforms.models.choice import Engine, choose_engine, load_decoder, load_encoder
 from transforms.models.directory import find_model
-from transforms.models.keras_file import UnknownNetworkError, read_layers
+from transforms.models.keras_file import read_layers
 
 layers = import_keras().layers
 IMAGES = np.random.default_rng(0).uniform(0, 1, (70, 28, 28, 1)).astype(np.float32)

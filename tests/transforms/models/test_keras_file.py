@@ -19,10 +19,10 @@ from tests.support.keras_files import (
     with_random_weights,
     zipped,
 )
-from transforms.errors import InputError
+from transforms.errors import InputError, UnknownNetworkError
 from transforms.models import keras_file
 from transforms.models.autoencoder import build_decoder, build_encoder, import_keras
-from transforms.models.keras_file import UnknownNetworkError, keras_content, read_layers
+from transforms.models.keras_file import keras_content, read_layers
 
 KERNEL, BIAS = "layers/conv2d/vars/0", "layers/conv2d/vars/1"
 

@@ -10,7 +10,8 @@ from socket import socket
 import pytest
 
 from tests.support.s3 import s3_at
-from transforms.storage.check import StoreError, check_store
+from transforms.errors import StoreError
+from transforms.storage.check import check_store
 from transforms.storage.stores import client
 
 needs_boto3 = pytest.mark.skipif(find_spec("boto3") is None, reason="boto3 is not installed")

@@ -20,8 +20,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from transforms.errors import InputError, RunError
-from transforms.storage.errors import ChangedError, FileSystemError, local_errors
+from transforms.errors import ChangedError, FileSystemError, InputError, RunError
 from transforms.storage.files import (
     child,
     discard,
@@ -44,6 +43,7 @@ from transforms.storage.files import (
     withdraw,
     write_bytes,
 )
+from transforms.storage.local import local_errors
 
 NAMES = [
     *("a", "b.gz", "a[1]", "a1", "]", "^", "!", "-", ".hidden", "sub/a", "sub/sub/b.gz", "a\\]"),
