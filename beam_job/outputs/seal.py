@@ -36,7 +36,13 @@ from beam_job.outputs.attempt import (
     remove_attempt,
     sealed_id,
 )
-from transforms.errors import STORAGE_ERRORS, ChangedError, FilledError, RunError
+from transforms.errors import (
+    STORAGE_ERRORS,
+    ChangedError,
+    FilledError,
+    RunError,
+    StoreFailedError,
+)
 from transforms.json_documents import is_path_below, parse_json, read_json
 from transforms.storage.files import (
     Versioned,
@@ -293,9 +299,16 @@ def interruptible(attempt: Attempt, kind: Kind) -> Iterator[None]:
 
 
 def read_sealed(output: str, kind: Kind, *names: str) -> list[Any]:
-    """JSON that a command has just sealed; FilledError where it cannot be read any more."""
+    """JSON that a command has just sealed.
+
+    Raises FilledError where it cannot be read any more, StoreFailedError where its store fails.
+    """
     try:
         return [read_json(child(output, name)) for name in (kind.seal, *names)]
+    except StoreFailedError as error:
+        raise StoreFailedError(
+            f"--output={output} is complete, and what came of it could not be read: {error}"
+        ) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FilledError(

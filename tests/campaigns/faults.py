@@ -103,7 +103,7 @@ def outcome(
 
 def interrupted(place: Workplace, rng: random.Random, kind: signal.Signals, times: int) -> Story:
     """SIGTERM to the launcher, or Ctrl-C to all of its processes, as a terminal sends it."""
-    name = rng.choice(["compress", "compress workers", "stage", "train", "reconstruct"])
+    name = rng.choice(["compress", "stage", "train", "reconstruct"])
     seconds = place.reference(name).seconds
     place.clear()
     running = Running(place.work, COMMANDS[name].argv)
@@ -328,12 +328,12 @@ def _gone(place: Workplace, name: str, left: list[str]) -> Story:
 
 
 def attempt_vanished(place: Workplace, rng: random.Random) -> Story:
-    name = rng.choice(["compress", "compress workers", "stage", "train", "reconstruct"])
+    name = rng.choice(["compress", "stage", "train", "reconstruct"])
     return vanished(place, rng, name, f"{COMMANDS[name].output}/{ATTEMPT_PREFIX}*")
 
 
 def output_vanished(place: Workplace, rng: random.Random) -> Story:
-    name = rng.choice(["compress", "compress workers", "train", "reconstruct"])
+    name = rng.choice(["compress", "train", "reconstruct"])
     return vanished(place, rng, name, COMMANDS[name].output)
 
 
@@ -346,7 +346,7 @@ def data_dir_vanished(place: Workplace, rng: random.Random) -> Story:
 
 def clock_jumped(place: Workplace, rng: random.Random) -> Story:
     """The time of day goes forward and back by hours."""
-    name = rng.choice(["compress", "compress workers", "stage", "train", "reconstruct"])
+    name = rng.choice(["compress", "stage", "train", "reconstruct"])
     seconds = place.reference(name).seconds
     place.clear()
     clock = place.work / "clock"
@@ -422,7 +422,7 @@ def altered_shard(place: Workplace, rng: random.Random) -> Story:
 
 def altered_input(place: Workplace, rng: random.Random) -> Story:
     """An input file altered while the job reads it."""
-    name = rng.choice(["compress", "compress workers", "train"])
+    name = rng.choice(["compress", "train"])
     expected = place.reference(name)
     place.clear()
     images = place.work / "images.npy"

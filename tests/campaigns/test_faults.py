@@ -1,5 +1,6 @@
 """A short campaign of faults, on Beam's local runner, and that the campaign notices falsehoods."""
 
+import ast
 import random
 import shutil
 import signal
@@ -35,6 +36,20 @@ def test_an_interrupt_loses_nothing(kind, place, monkeypatch):
     monkeypatch.setattr(random.Random, "choice", lambda _, options: options[0])
     # One that comes late finds the run complete.
     assert faults.interrupted(place, random.Random(0), kind, 2).problems == []
+
+
+def test_every_command_that_a_fault_may_befall_is_there():
+    """A campaign draws some of them only after hours."""
+    tree = ast.parse(Path(faults.__file__).read_text())
+    chosen = [
+        [choice.value for choice in call.args[0].elts if isinstance(choice, ast.Constant)]
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func) == "rng.choice"
+        and isinstance(call.args[0], ast.List)
+    ]
+    commands = {name for names in chosen for name in names if isinstance(name, str)}
+    assert {"compress", "train"} <= commands <= {*COMMANDS, "tensorflow", "ncnn"}
 
 
 def test_a_false_success_is_noticed(place):

@@ -237,10 +237,8 @@ class Campaign:
         told = ended.said.splitlines()
         if ended.status not in (0, 1, 2) or any(word in ended.said for word in INSIDE):
             return f"ended with status {ended.status}, or told of its inside"
-        if ended.status and (len(told) != 1 or not told[0].startswith("error: ")):
-            return f"said {len(told)} lines of its failure"
-        if not ended.status and any(NO_REPORT not in line for line in told):
-            return "said something of its success"
+        if problem := problem_of_lines(ended.status, told):
+            return problem
         if case.command == "verify":
             return "called a whole run altered" if ended.status and "store" not in told[0] else None
         return self._problem_of_output(case, ended, argv)
@@ -274,6 +272,18 @@ class Campaign:
             if (name in expected, expected.get(name)) != (name in found, found.get(name))
         )
         return f"differs from a run without faults in {', '.join(differing)}" if differing else None
+
+
+def problem_of_lines(status: int, told: list[str]) -> str | None:
+    """What is wrong with the lines that a command ends with; a report that is missing is a note."""
+    lines = [line for line in told if NO_REPORT not in line]
+    if not status:
+        return "said something of its success" if lines else None
+    if len(lines) != 1 or not lines[0].startswith("error: "):
+        return f"said {len(lines)} lines of its failure"
+    if len(told) > 1 and "is complete" not in lines[0]:
+        return "said that its run is complete, and failed for another reason"
+    return None
 
 
 def half_written(left: dict[str, bytes], reference: dict[str, bytes]) -> str | None:

@@ -17,8 +17,10 @@ import pytest
 
 from beam_job.__main__ import run
 from beam_job.compress import command as compress_module
+from beam_job.outputs import seal
 from tests.conftest import PRETRAINED, RUNNER, compress, latents, rows, tree
 from transforms.encode import EncoderHandler
+from transforms.errors import StoreFailedError
 
 
 @pytest.fixture(scope="module")
@@ -391,3 +393,17 @@ def test_a_run_that_is_gone_before_it_is_shown_is_told(tmp_path, idx_file, monke
     (line,) = capsys.readouterr().err.strip().splitlines()
     said = "was written, and cannot be read any more (No such file or directory): see whether"
     assert line.startswith(f"error: --output={tmp_path}/out {said} another command overwrote")
+
+
+def test_a_run_whose_store_fails_before_it_is_shown_is_told_as_complete(
+    tmp_path, idx_file, monkeypatch, capsys
+):
+    def fail(_: str) -> None:
+        raise StoreFailedError("s3://b/manifest.json: its store failed: run it again")
+
+    monkeypatch.setattr(seal, "read_json", fail)
+    assert compress(f"--input={idx_file}", f"--output={tmp_path}/out") == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    said = "is complete, and what came of it could not be read: s3://b/manifest.json"
+    assert line.startswith(f"error: --output={tmp_path}/out {said}")
+    assert run(["verify", f"--input={tmp_path}/out", "--quiet"]) == 0
