@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transforms.errors import STORAGE_ERRORS, InputError, RunError
+from transforms.errors import STORAGE_ERRORS, InputError, RunError, StoreFailedError
 from transforms.json_documents import parse_json, read_json
 from transforms.storage.files import (
     Versioned,
@@ -79,7 +79,7 @@ def begin(output: str, flag: str, *, replace: bool = True) -> Attempt:
     """Makes the folder of one attempt at writing `output`.
 
     replace: whether it puts an end to those that are there. Raises InputError, naming the flag,
-    where the output cannot be written.
+    where the output cannot be written; StoreFailedError where its store fails.
     """
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     try:
@@ -87,6 +87,8 @@ def begin(output: str, flag: str, *, replace: bool = True) -> Attempt:
         replaces = tuple(attempt_ids(output)) if replace else ()
         attempt = Attempt(output, uuid.uuid4().hex[:12], replaces, made)
         write_bytes(child(attempt.folder, JOB), json.dumps({"created": created}).encode())
+    except StoreFailedError:
+        raise
     except (*STORAGE_ERRORS, RunError) as error:
         cause = error.__cause__ if isinstance(error, RunError) and error.__cause__ else error
         reason = getattr(cause, "strerror", None) or cause

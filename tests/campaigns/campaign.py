@@ -41,7 +41,8 @@ THREADS = (
     "--direct_num_workers=2",
     "--direct_running_mode=multi_threading",
 )
-_OF_ONE_RUN = {"run_id", "reconstruction_id", "created", "flags", "shared_object_id"}
+_OF_ONE_RUN = {"run_id", "reconstruction_id", "created", "flags", "shared_object_id", "version"}
+"""What differs in documents of the same images; version: of a source, has the time of writing."""
 _WITH_DATES = (".html", ".keras")
 
 

@@ -322,6 +322,26 @@ def test_no_half_of_a_file_is_ever_there(store: Store, output: str, monkeypatch)
             store.remove(output)
 
 
+@pytest.mark.usefixtures("here")
+def test_answers_that_break_off_now_and_then_are_asked_for_again(
+    store: Store, output: str, monkeypatch
+):
+    store.write(f"{output}/a", b"x" * 3_000_000)
+    plan = Plan(Fault.HALF_ANSWER, seed=3)
+    with faulty(store.address, plan) as address:
+        script = (
+            "import sys; from transforms.storage.files import find_files, list_folder, read_bytes\n"
+            "for _ in range(10):\n"
+            "    (found,) = list_folder(sys.argv[1])\n"
+            "    assert found == find_files(found.path)[0]\n"
+            "    assert read_bytes(found.path) == b'x' * 3_000_000\n"
+            "print('read')\n"
+        )
+        monkeypatch.setenv(store.address_variable, address)
+        assert python(script, store.url(output)) == "read\n"
+    assert plan.befallen
+
+
 def python(*arguments: str) -> str:
     """What a script prints in a process of its own."""
     command = [sys.executable, "-c", *arguments]

@@ -5,7 +5,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from transforms.errors import FileSystemError, NoCredentialsError, StoreError
-from transforms.storage import stores
+from transforms.storage import answers, stores
 
 ANSWER_SECONDS = 20.0
 """How long a store may take; a person who waits has to hear of it within 30 seconds, all told."""
@@ -52,7 +52,8 @@ def _failure_within(seconds: float, where: stores.StorePath) -> Exception | None
 
     def ask() -> None:
         try:
-            where.client.list_with_delimiter(where.name.partition("*")[0] or None)
+            listed = answers.again(where.client.list_with_delimiter)
+            listed(where.name.partition("*")[0] or None)
         except Exception as error:  # noqa: BLE001  # Raised where somebody waits for it.
             outcome.put(error)
         else:
@@ -66,7 +67,7 @@ def _failure_within(seconds: float, where: stores.StorePath) -> Exception | None
 
 
 def _line(where: stores.StorePath, error: Exception) -> str:
-    scheme, said, status = where.scheme, stores.reason(error), stores.http_status(error)
+    scheme, said, status = where.scheme, answers.reason(error), answers.http_status(error)
     missing = stores.why_no_google_credentials() if scheme == "gs" else None
     if isinstance(error, NoCredentialsError) or (missing and status in _REFUSALS):
         cause = missing or said

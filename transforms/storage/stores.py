@@ -2,8 +2,8 @@
 
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,18 +19,17 @@ from transforms.errors import (
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+from transforms.storage.answers import BROKEN_OFF, PAUSE_SECONDS, TRIES, again, store_errors
 
 _PATH = re.compile(r"\s*(s3|gs)://([^/]*)/?(.*)", re.DOTALL | re.IGNORECASE)
 _SECONDS = 60
 """How long a request may take, and how long it is tried again."""
-_REFUSED = "The operation lacked valid authentication credentials"
-"""What obstore says of whoever gives credentials, and of a store that takes them for none."""
+
 _PATIENCE: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=_SECONDS)}
 _CREDENTIALS_MINUTES = 30
-_TRIES = 5
-"""To put on a condition, when the answer to a try was lost."""
 _AGAIN = (408, 429, 500, 502, 503, 504)
 """The HTTP statuses after which a request is sent again."""
+
 _PAGE = 1000
 
 
@@ -156,51 +155,6 @@ def why_no_google_credentials() -> str | None:
     return None
 
 
-@contextmanager
-def store_errors(path: str) -> Iterator[None]:
-    """Turns what obstore raises into errors that name the path.
-
-    FileNotFoundError where there is no such object, ChangedError where a condition is not met,
-    FileSystemError where the store refuses, StoreFailedError where it fails or does not answer.
-    """
-    import obstore.exceptions as raised
-
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(2, "there is no such object", path) from error
-    except (raised.AlreadyExistsError, raised.PreconditionError) as error:
-        raise ChangedError(path) from error
-    except NoCredentialsError as error:
-        raise FileSystemError(f"{path}: its store has no credentials ({error})") from error
-    except raised.InvalidPathError as error:
-        raise FileSystemError(f"{path}: {reason(error)}") from error
-    except raised.BaseError as error:
-        status = http_status(error)
-        if status is not None and 400 <= status < 500 and status not in (408, 429):  # noqa: PLR2004
-            raise FileSystemError(f"{path}: {reason(error)}") from error
-        raise StoreFailedError(
-            f"{path}: its store failed, or could not be reached ({reason(error)}): run it again "
-            "when the store answers"
-        ) from error
-
-
-def http_status(error: Exception) -> int | None:
-    """The status that a store answered with, 401 where its credentials are refused; or None."""
-    if _REFUSED in str(error):
-        return 401
-    found = re.search(r"status code: (\d{3})", str(error))
-    return int(found[1]) if found else None
-
-
-def reason(error: Exception) -> str:
-    """What a store said, without what obstore tells of itself, on one line."""
-    text = re.sub(rf"{_REFUSED}.*?: \w+: ", "", str(error).partition("\n\nDebug source")[0])
-    parts = [re.search(rf"<{name}>(.*?)</{name}>", text, re.DOTALL) for name in ("Code", "Message")]
-    said = ": ".join(part[1] for part in parts if part) or text.rpartition(" - ")[2]
-    return re.sub(r"\s+", " ", said).strip()[:300]
-
-
 def _tag(meta: Any) -> str:
     """What changes when an object is written: its ETag, which lists have too."""
     return str(meta["e_tag"]).strip('"')
@@ -217,16 +171,19 @@ def find(path: str) -> tuple[int, str] | None:
     return meta["size"], _tag(meta)
 
 
-def below(folder: str) -> Iterator[tuple[str, int, str]]:
+@again
+def below(folder: str) -> list[tuple[str, int, str]]:
     """(path, bytes, version) of every object below a folder."""
     scheme, bucket, name = where = parse(folder)
     with store_errors(folder):
-        for page in where.client.list(name.rstrip("/") or None, chunk_size=_PAGE):
-            for meta in page:
-                path = f"{scheme}://{bucket}/{meta['path']}"
-                yield path, meta["size"], _tag(meta)
+        return [
+            (f"{scheme}://{bucket}/{meta['path']}", meta["size"], _tag(meta))
+            for page in where.client.list(name.rstrip("/") or None, chunk_size=_PAGE)
+            for meta in page
+        ]
 
 
+@again
 def names(folder: str) -> list[str]:
     """What is in a folder."""
     where = parse(folder)
@@ -236,6 +193,7 @@ def names(folder: str) -> list[str]:
     return [path.rpartition("/")[2] for path in paths]
 
 
+@again
 def read_range(found: Any, start: int, end: int) -> bytes:
     """Bytes of an object, from `start` to before `end`; ChangedError unless it is as found."""
     if end <= start:
@@ -250,13 +208,30 @@ def read_range(found: Any, start: int, end: int) -> bytes:
 
 
 def chunks(path: str) -> Iterator[bytes]:
-    """The content of an object, piece by piece."""
-    where = parse(path)
-    with store_errors(path):
-        for chunk in where.client.get(where.name).stream():
-            yield bytes(chunk)
+    """The content of an object, piece by piece; ChangedError if it is written to meanwhile.
+
+    Where an answer breaks off, the rest is asked for.
+    """
+    where, at, version = parse(path), 0, None
+    for number in range(1, TRIES + 1):
+        try:
+            with store_errors(path):
+                options: Any = {"range": {"offset": at}} if at else {}
+                answer = where.client.get(where.name, options=options)
+                if version not in (None, _tag(answer.meta)):
+                    raise ChangedError(path)
+                version = _tag(answer.meta)
+                for chunk in answer.stream():
+                    at += len(chunk)
+                    yield bytes(chunk)
+                return
+        except StoreFailedError as error:
+            if number == TRIES or BROKEN_OFF not in str(error):
+                raise
+            time.sleep(number * PAUSE_SECONDS)
 
 
+@again
 def write(path: str, content: bytes) -> None:
     """Writes an object in one request; it is there whole or not at all."""
     where = parse(path)
@@ -264,6 +239,7 @@ def write(path: str, content: bytes) -> None:
         where.client.put(where.name, content, mode="overwrite", use_multipart=False)
 
 
+@again
 def read_versioned(path: str) -> tuple[bytes, str] | None:
     """(content, version) of an object; None where there is none.
 
@@ -286,7 +262,7 @@ def swap(path: str, content: bytes, version: str | None) -> None:
     """
     where = parse(path)
     mode: Any = {"version" if where.scheme == "gs" else "e_tag": version} if version else "create"
-    for number in range(1, _TRIES + 1):
+    for number in range(1, TRIES + 1):
         try:
             with store_errors(path):
                 where.client.put(where.name, content, mode=mode, use_multipart=False)
@@ -295,7 +271,7 @@ def swap(path: str, content: bytes, version: str | None) -> None:
             if found is not None and found[0] == content:
                 return
             is_unchanged = (found and found[1]) == version
-            if isinstance(error, ChangedError) or not is_unchanged or number == _TRIES:
+            if isinstance(error, ChangedError) or not is_unchanged or number == TRIES:
                 raise
         else:
             return
@@ -336,7 +312,7 @@ def delete_on_condition(where: StorePath, version: str) -> int:
         url = f"{address}/{where.bucket}/{quote(where.name)}"
         token = _google_token()["token"]
         headers = {"x-goog-if-generation-match": version, "Authorization": f"Bearer {token}"}
-    retry = Retry(_TRIES, backoff_factor=0.5, status_forcelist=_AGAIN, raise_on_status=False)
+    retry = Retry(TRIES, backoff_factor=0.5, status_forcelist=_AGAIN, raise_on_status=False)
     try:
         with requests.Session() as session:
             session.mount(url, HTTPAdapter(max_retries=retry))
@@ -348,6 +324,7 @@ def delete_on_condition(where: StorePath, version: str) -> int:
         ) from error
 
 
+@again
 def copy(source: str, destination: str) -> None:
     """Copies an object within its bucket; FileNotFoundError where it is gone."""
     where = parse(source)
@@ -355,6 +332,7 @@ def copy(source: str, destination: str) -> None:
         where.client.copy(where.name, parse(destination).name)
 
 
+@again
 def delete(paths: Iterable[str]) -> None:
     """Deletes objects of one bucket, those that are there."""
     left: Sequence[str] = list(paths)
