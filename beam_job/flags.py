@@ -52,11 +52,14 @@ class Command(NamedTuple):
 
 
 class HelpFormatter(argparse.HelpFormatter):
+    """Help of 100 columns."""
+
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=100)
 
 
 def check_images(command: str, settings: dict[str, Any]) -> None:
+    """Raises UsageError unless one of --dataset and --input is given, with what goes with it."""
     if (settings["dataset"] is None) == (settings["input"] is None):
         raise UsageError(
             "give either --dataset=NAME or --input=FILE_OR_GLOB, one of the two; "
@@ -98,6 +101,7 @@ class Group(Protocol):
 
 
 def add_image_flags(group: Group) -> None:
+    """Declares the flags that say which images."""
     group.add_argument("--dataset", type=dataset, metavar="NAME", help=DATASET_HELP)
     group.add_argument(
         "--input",
@@ -111,6 +115,7 @@ def add_image_flags(group: Group) -> None:
 
 
 def add_file_flags(group: Group, files: str) -> None:
+    """Declares what goes with files of images. files: the flag that names them."""
     group.add_argument(
         "--labels",
         type=path,
@@ -136,6 +141,7 @@ def add_file_flags(group: Group, files: str) -> None:
 
 
 def add_run_flags(parser: argparse.ArgumentParser, model: str) -> None:
+    """Declares the run directory and its model. model: the metavar of --model."""
     parser.add_argument(
         "--input",
         type=path,
@@ -153,11 +159,13 @@ def add_run_flags(parser: argparse.ArgumentParser, model: str) -> None:
 
 
 def add_output(group: Group, what: str, replaced: str) -> None:
+    """Declares --output and --overwrite. replaced: what --overwrite replaces."""
     group.add_argument("--output", type=folder, required=True, metavar="DIR", help=what)
     group.add_argument("--overwrite", action="store_true", help=f"replace {replaced} in --output")
 
 
 def add_resume(group: Group, what: str) -> None:
+    """Declares --resume. what: what is continued."""
     group.add_argument(
         "--resume",
         action="store_true",
@@ -167,6 +175,7 @@ def add_resume(group: Group, what: str) -> None:
 
 
 def add_staging_flags(parser: argparse.ArgumentParser) -> Group:
+    """Declares where datasets are staged; the group of these flags."""
     staging = parser.add_argument_group("how the work is cut, and where datasets are kept")
     staging.add_argument(
         "--data_dir",
@@ -186,6 +195,7 @@ def add_staging_flags(parser: argparse.ArgumentParser) -> Group:
 
 
 def add_shard_size(group: Group) -> None:
+    """Declares --shard_size."""
     group.add_argument(
         "--shard_size",
         type=count(1),
@@ -197,6 +207,7 @@ def add_shard_size(group: Group) -> None:
 
 
 def add_batch_size(group: Group, what: str, default: int = BATCH_SIZE) -> None:
+    """Declares --batch_size. what: what a batch is of."""
     group.add_argument(
         "--batch_size",
         type=count(1),
@@ -207,6 +218,7 @@ def add_batch_size(group: Group, what: str, default: int = BATCH_SIZE) -> None:
 
 
 def add_no_wait(parser: argparse.ArgumentParser) -> None:
+    """Declares --no_wait."""
     parser.add_argument_group("where it runs (besides Beam's own flags)").add_argument(
         "--no_wait",
         action="store_true",
@@ -216,6 +228,7 @@ def add_no_wait(parser: argparse.ArgumentParser) -> None:
 
 
 def add_common_flags(parser: argparse.ArgumentParser) -> Group:
+    """Declares --quiet and --debug; the group of these flags."""
     talk = parser.add_argument_group("what is said")
     talk.add_argument(
         "--quiet", action="store_true", help="no progress, summary or notes; errors only"
@@ -227,6 +240,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> Group:
 
 
 def dataset(name: str) -> str:
+    """An argparse type: the name of a dataset."""
     if name not in DATASET_NAMES:
         raise argparse.ArgumentTypeError(
             f"there is no dataset {name!r}: give one of {', '.join(DATASET_NAMES)}"

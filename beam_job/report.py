@@ -39,7 +39,7 @@ def run(options: ReportOptions, _: object) -> int:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Declares them."""
+    """Declares the flags of the command."""
     add_run_flags(parser, "DIR")
     add_common_flags(parser)
 

@@ -36,7 +36,7 @@ def run(options: StageOptions, _: object) -> int:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Declares them."""
+    """Declares the flags of the command."""
     parser.add_argument("--dataset", required=True, type=dataset, metavar="NAME", help=DATASET_HELP)
     staging = add_staging_flags(parser)
     add_shard_size(staging)

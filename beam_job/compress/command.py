@@ -3,7 +3,7 @@
 `python -m beam_job compress --dataset=sample --output=out/sample`
 
 What can be wrong is found before Beam and an engine are imported, which takes longer than to say
-so; the graph is in compress_pipeline.
+so; the graph is in pipeline.
 """
 
 from collections.abc import Mapping

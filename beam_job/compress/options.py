@@ -27,7 +27,7 @@ from transforms.settings import ENGINES, LATENT_DTYPES, MAX_BITS, MIN_BITS, PREC
 
 @dataclass(frozen=True, kw_only=True)
 class CompressOptions(ImageOptions):
-    """What `compress` was told."""
+    """The options of `compress`."""
 
     output: str
     model: str | None
@@ -45,7 +45,7 @@ class CompressOptions(ImageOptions):
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Declares them."""
+    """Declares the flags of the command."""
     source = parser.add_argument_group("what to compress (one of --dataset and --input)")
     add_image_flags(source)
     source.add_argument(

@@ -20,7 +20,7 @@ from beam_job.flags import (
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(ImageOptions):
-    """What `evaluate` was told. max_images: how many held-out images are measured at most."""
+    """The options of `evaluate`. max_images: how many held-out images are measured at most."""
 
     output: str
     model: str | None
@@ -29,7 +29,7 @@ class EvaluateOptions(ImageOptions):
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Declares them."""
+    """Declares the flags of the command."""
     add_image_flags(parser.add_argument_group("what to measure on (one of --dataset and --input)"))
     parser.add_argument(
         "--model",

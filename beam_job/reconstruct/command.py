@@ -2,8 +2,7 @@
 
 `python -m beam_job reconstruct --input=out/sample --originals=sample --output=out/decoded`
 
-As in compress, what can be wrong is found before Beam is imported; the graph is in
-reconstruct_pipeline.
+As in compress, what can be wrong is found before Beam is imported; the graph is in pipeline.
 """
 
 from beam_job.datasets.staging import known_dataset

@@ -22,7 +22,7 @@ from transforms.settings import ENGINES
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructOptions:
-    """What `reconstruct` was told. originals: where they are, if they are at hand."""
+    """The options of `reconstruct`. originals: where they are, if they are at hand."""
 
     input: str
     output: str
@@ -37,7 +37,7 @@ class ReconstructOptions:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Declares them."""
+    """Declares the flags of the command."""
     source = parser.add_argument_group("what to decode")
     source.add_argument(
         "--input",

@@ -23,7 +23,7 @@ from beam_job.flags import (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(ImageOptions):
-    """What `train` was told."""
+    """The options of `train`."""
 
     output: str
     resume: bool
@@ -39,7 +39,7 @@ class TrainOptions(ImageOptions):
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Declares them."""
+    """Declares the flags of the command."""
     add_image_flags(parser.add_argument_group("what to train on (one of --dataset and --input)"))
     result = parser.add_argument_group("what comes out")
     add_output(

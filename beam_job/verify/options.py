@@ -20,7 +20,7 @@ from beam_job.flags import (
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions:
-    """What `verify` was told. against: the images that the run was made of, if they are at hand.
+    """The options of `verify`. against: the images that the run was made of, if they are at hand.
 
     max_images: how many of them are encoded again at most.
     """
@@ -35,7 +35,7 @@ class VerifyOptions:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Declares them."""
+    """Declares the flags of the command."""
     add_run_flags(parser, "DIR_OR_FILE")
     against = parser.add_argument_group("the images, to encode again")
     against.add_argument(

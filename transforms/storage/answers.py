@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from transforms.errors import (
     ChangedError,
@@ -13,9 +13,6 @@ from transforms.errors import (
     NoCredentialsError,
     StoreFailedError,
 )
-
-if TYPE_CHECKING:
-    pass
 
 _REFUSED = "The operation lacked valid authentication credentials"
 """What obstore says of whoever gives credentials, and of a store that takes them for none."""
@@ -69,7 +66,7 @@ def http_status(error: Exception) -> int | None:
 
 
 def reason(error: Exception) -> str:
-    """What a store said, without what obstore tells of itself, on one line."""
+    """What a store said, without what obstore adds of its own, on one line."""
     text = re.sub(rf"{_REFUSED}.*?: \w+: ", "", str(error).partition("\n\nDebug source")[0])
     parts = [re.search(rf"<{name}>(.*?)</{name}>", text, re.DOTALL) for name in ("Code", "Message")]
     said = ": ".join(part[1] for part in parts if part) or text.rpartition(" - ")[2]

@@ -208,7 +208,7 @@ def read_range(found: Any, start: int, end: int) -> bytes:
 
 
 def chunks(path: str) -> Iterator[bytes]:
-    """The content of an object, piece by piece; ChangedError if it is written to meanwhile.
+    """The content of an object, piece by piece; FileSystemError if it is written to meanwhile.
 
     Where an answer breaks off, the rest is asked for.
     """
@@ -219,7 +219,7 @@ def chunks(path: str) -> Iterator[bytes]:
                 options: Any = {"range": {"offset": at}} if at else {}
                 answer = where.client.get(where.name, options=options)
                 if version not in (None, _tag(answer.meta)):
-                    raise ChangedError(path)
+                    raise FileSystemError(f"{path}: was written to while it was read")
                 version = _tag(answer.meta)
                 for chunk in answer.stream():
                     at += len(chunk)
