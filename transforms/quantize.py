@@ -1,27 +1,19 @@
 """Latents as small numbers: their types, and a scale and an offset for each dimension."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple
 
+import msgspec
 import numpy as np
 
 from transforms.errors import RunError
-from transforms.json_documents import check_shape, is_number
 
 # How much of a dimension's values may lie beyond the range, at each end; the best is measured.
 _CLIPPED_PERCENT = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
 _MAX_BITS = 8
 _HALF_STEP = 0.5
 _LARGEST = 1e30
-"""Of a scale or an offset, far from what float32 holds; no smaller than one by it is a scale."""
-
-QUANTIZATION = {
-    "bits": lambda bits: is_number(bits) and bits in range(1, _MAX_BITS + 1),
-    "scale": [is_number],
-    "offset": [is_number],
-}
-"""The shape of a Quantization in JSON."""
+"""The largest scale or offset, far below what float32 holds; the smallest scale is 1 / this."""
 
 
 class Quantized(NamedTuple):
@@ -34,16 +26,23 @@ class Quantized(NamedTuple):
     clipped: np.ndarray
 
 
-@dataclass(frozen=True)
-class Quantization:
+class Quantization(msgspec.Struct, frozen=True):
     """How latents are stored as whole numbers: value = offset + scale * number.
 
-    bits: 2 ** bits levels, from 0 up. scale, offset: one for each dimension of the latent.
+    bits: 2 ** bits levels, from 0 up. scale, offset: one for each dimension of the latent. Raises
+    ValueError for numbers that cannot be used.
     """
 
-    bits: int
+    bits: Annotated[int, msgspec.Meta(ge=1, le=_MAX_BITS)]
     scale: tuple[float, ...]
     offset: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.scale) != len(self.offset):
+            raise ValueError(f"{len(self.scale)} scales for {len(self.offset)} offsets")
+        numbers = np.abs([self.scale, self.offset])
+        if not (numbers.size and (numbers <= _LARGEST).all() and min(self.scale) >= 1 / _LARGEST):
+            raise ValueError("a scale or an offset is out of range")
 
     def quantize(self, latents: np.ndarray) -> np.ndarray:
         """float32 (n, latent_size) to uint8 of the same shape; what is out of range is clipped."""
@@ -78,22 +77,6 @@ class Quantization:
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(self.scale, np.float32), np.asarray(self.offset, np.float32)
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return {"bits": self.bits, "scale": list(self.scale), "offset": list(self.offset)}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Quantization":
-        """The quantization that to_json wrote; raises ValueError where it is none."""
-        check_shape(value, QUANTIZATION)
-        scale, offset = (tuple(map(float, value[name])) for name in ("scale", "offset"))
-        if len(scale) != len(offset):
-            raise ValueError(f"{len(scale)} scales for {len(offset)} offsets")
-        numbers = np.array([scale, offset])
-        if not (numbers.size and (abs(numbers) <= _LARGEST).all() and min(scale) >= 1 / _LARGEST):
-            raise ValueError("a scale or an offset is no number that can be used")
-        return cls(int(value["bits"]), scale, offset)
-
 
 def calibrate(latents: np.ndarray, bits: int) -> Quantization:
     """The scale and offset of each dimension that lose least of these float32 (n, size) latents.
@@ -112,8 +95,9 @@ def _range(values: np.ndarray, bits: int) -> tuple[float, float]:
     levels = 2**bits - 1
     tried = []
     for low, high in _bounds(values):
-        # A unit that is dead has no range; any scale will do.
-        scale = float(np.float32((high - low) / levels)) or 1.0
+        scale = float(np.float32((high - low) / levels))
+        if scale < 1 / _LARGEST:  # A dead unit has no range: any scale will do.
+            scale = 1.0
         rounded = low + scale * np.clip(np.rint((values - low) / scale), 0, levels)
         tried.append((float(np.mean((values - rounded) ** 2)), scale, low))
     _, scale, low = min(tried)

@@ -9,6 +9,8 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import Any
 
+import msgspec
+
 from beam_job.outputs.attempt import Attempt
 from beam_job.outputs.file_list import FILE_LIST, MAX_LISTED, file_list
 from beam_job.outputs.model_record import STORED_DTYPES
@@ -58,8 +60,7 @@ class Run:
     @property
     def quantization(self) -> Quantization | None:
         """How the latents are stored in whole numbers; None where they are floats."""
-        described = self.model["quantization"]
-        return None if described is None else Quantization.from_json(described)
+        return msgspec.convert(self.model["quantization"], Quantization | None)
 
 
 def complete(

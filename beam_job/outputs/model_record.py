@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from beam_job.outputs.redaction import without_credentials
@@ -9,7 +10,7 @@ from transforms.json_documents import is_count
 from transforms.models.choice import INT8, Engine
 from transforms.models.directory import Model
 from transforms.models.network import Network
-from transforms.quantize import QUANTIZATION, Quantization
+from transforms.quantize import Quantization
 
 STORED_DTYPES = {"float32": "float32", "float16": "float16", "int8": "uint8"}
 """The type of the values in the files: int8 latents are numbers from 0 up, so uint8."""
@@ -22,7 +23,7 @@ MODEL_FACTS = {
     "latent_size": is_count,
     "latent_dtype": lambda dtype: isinstance(dtype, str) and dtype in STORED_DTYPES,
     "latent_bytes": is_count,
-    "quantization": (QUANTIZATION, None),
+    "quantization": (dict, None),
 }
 """The shape of what model_facts gives, as far as it is read again."""
 
@@ -48,7 +49,7 @@ def model_facts(
         "latent_size": latent_size,
         "latent_dtype": latent_dtype,
         "latent_bytes": latent_size * np.dtype(STORED_DTYPES[latent_dtype]).itemsize,
-        "quantization": quantization and quantization.to_json(),
+        "quantization": msgspec.to_builtins(quantization),
     }
 
 

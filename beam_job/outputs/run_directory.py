@@ -9,6 +9,8 @@ from hashlib import sha256
 from itertools import zip_longest
 from typing import Any
 
+import msgspec
+
 from beam_job import __version__
 from beam_job.outputs.attempt import Kind
 from beam_job.outputs.file_list import FILE_LIST, MAX_LIST_BYTES, listed_files
@@ -114,8 +116,7 @@ class CompleteRun:
     @property
     def quantization(self) -> Quantization | None:
         """How the latents are stored in whole numbers; None where they are floats."""
-        described = self.manifest["model"]["quantization"]
-        return None if described is None else Quantization.from_json(described)
+        return msgspec.convert(self.manifest["model"]["quantization"], Quantization | None)
 
     @property
     def bytes_per_image(self) -> float:

@@ -5,6 +5,7 @@ import platform
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from beam_job import __version__
@@ -250,7 +251,8 @@ def _write_model(
         },
         "latent": latent_facts(encode, data),
         "quantization": {
-            str(bits): quantization.to_json() for bits, quantization in quantizations.items()
+            str(bits): msgspec.to_builtins(quantization)
+            for bits, quantization in quantizations.items()
         },
         "warnings": [*fitted.warnings, *([] if encode_int8 else [INT8_NOT_MEASURED])],
         "history": [epoch._asdict() for epoch in fitted.history],

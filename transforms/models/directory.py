@@ -5,6 +5,8 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
+import msgspec
+
 from transforms.errors import InputError, first_line
 from transforms.json_documents import check_shape, check_version, is_count, read_json
 from transforms.models.keras_file import MAX_NETWORK_BYTES
@@ -48,7 +50,7 @@ class Model:
         """How this model's latents go into so many bits; None where it was never calibrated."""
         described = {} if self.card is None else self.card["quantization"]
         value = described.get(str(bits))
-        return None if value is None else Quantization.from_json(value)
+        return None if value is None else msgspec.convert(value, Quantization)
 
 
 def find_model(name: str | None) -> Model:
@@ -78,7 +80,7 @@ def _model_directory(name: str, folder: str) -> Model:
         check_version(card, CARD_VERSION, f"--model={name}: its {CARD_FILE}")
         check_shape(card, _CARD)
         stated = {file: card["files"][file]["sha256"] for file in _files(card)}
-        [Quantization.from_json(value) for value in card["quantization"].values()]
+        [msgspec.convert(value, Quantization) for value in card["quantization"].values()]
         if ENCODER_INT8_FILE in stated:
             check_shape(card, _CARD_WITH_INT8)
     except (ValueError, KeyError, TypeError, OSError) as error:

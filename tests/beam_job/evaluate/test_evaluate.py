@@ -4,6 +4,7 @@ import re
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -187,7 +188,9 @@ def model(tmp_path_factory) -> Path:
     card = {
         "format": "emnist-latents model",
         "files": files,
-        "quantization": {str(bits): calibrate(latents, bits).to_json() for bits in range(4, 9)},
+        "quantization": {
+            str(bits): msgspec.to_builtins(calibrate(latents, bits)) for bits in range(4, 9)
+        },
     }
     (folder / "model.json").write_text(json.dumps(card))
     return folder

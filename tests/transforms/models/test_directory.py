@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -44,7 +45,9 @@ def make_model(folder: Path, seed: int = 0) -> Path:
             name: {"bytes": len(content), "sha256": sha256(content).hexdigest()}
             for name, content in contents.items()
         },
-        "quantization": {str(bits): calibrate(LATENTS, bits).to_json() for bits in range(4, 9)},
+        "quantization": {
+            str(bits): msgspec.to_builtins(calibrate(LATENTS, bits)) for bits in range(4, 9)
+        },
     }
     (folder / "model.json").write_text(json.dumps(card))
     return folder
