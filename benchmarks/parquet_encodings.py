@@ -31,6 +31,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "zstd 19, byte stream split": {"compression": "zstd", "compression_level": 19, **_SPLIT},
     "snappy, byte stream split": {"compression": "snappy", **_SPLIT},
     "gzip, byte stream split": {"compression": "gzip", **_SPLIT},
+    "zstd 1, plain": {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": ["label", "character"],
+    },
 }
 
 

@@ -40,6 +40,7 @@ _ROW_GROUP_ROWS = 65_536
 #   BYTE_STREAM_SPLIT, DELTA image_ids, zstd 1          64.9  110.0  <- no slower than snappy
 #   BYTE_STREAM_SPLIT, DELTA image_ids, zstd 9          67.6  110.4
 #   BYTE_STREAM_SPLIT, DELTA image_ids, zstd 19         60.0  110.1  but 50 times as long to write
+#   PLAIN, zstd 1                                       64.3  121.0  <- what every reader knows
 # (`python -m benchmarks.parquet_encodings`).
 _PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
 _LATENT_ENCODINGS = {
@@ -126,19 +127,26 @@ def latent_table(batch: LatentBatch, characters: Mapping[int, str]) -> pa.Table:
     )
 
 
-def open_latents(sink: Any, schema: pa.Schema, metadata: Mapping[str, Any]) -> pq.ParquetWriter:
-    """A writer of a latents file, with `metadata` as JSON under METADATA_KEY."""
+def open_latents(
+    sink: Any, schema: pa.Schema, metadata: Mapping[str, Any], *, compatible: bool = False
+) -> pq.ParquetWriter:
+    """A writer of a latents file, with `metadata` as JSON under METADATA_KEY.
+
+    compatible: whether it uses only the encodings that every reader of Parquet knows.
+    """
     values = schema.field(LATENT_COLUMN).type.value_type
-    writer = pq.ParquetWriter(sink, schema, **_parquet_options(values))
+    writer = pq.ParquetWriter(sink, schema, **_parquet_options(values, compatible=compatible))
     # As metadata of the schema it would be stored twice, the second time in base64.
     writer.add_key_value_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
     return writer
 
 
-def parquet_bytes(table: pa.Table, metadata: Mapping[str, Any]) -> bytes:
+def parquet_bytes(
+    table: pa.Table, metadata: Mapping[str, Any], *, compatible: bool = False
+) -> bytes:
     """A Parquet file of latents, as open_latents begins it; one row group."""
     sink = pa.BufferOutputStream()
-    with open_latents(sink, table.schema, metadata) as writer:
+    with open_latents(sink, table.schema, metadata, compatible=compatible) as writer:
         writer.write_table(table, row_group_size=max(1, table.num_rows))
     content: bytes = sink.getvalue().to_pybytes()
     return content
@@ -150,24 +158,25 @@ def no_latents(latent_size: int, dtype: str) -> bytes:
     return parquet_bytes(schema.empty_table(), {})
 
 
-def _parquet_options(values: pa.DataType) -> dict[str, Any]:
+def _parquet_options(values: pa.DataType, *, compatible: bool) -> dict[str, Any]:
     encoding = _LATENT_ENCODINGS[str(values)]
     leaf = f"{LATENT_COLUMN}.list.element"
     as_dictionary = [LABEL_COLUMN, CHARACTER_COLUMN]
-    columns = {IMAGE_ID_COLUMN: "DELTA_BINARY_PACKED"}
+    columns = {IMAGE_ID_COLUMN: "PLAIN" if compatible else "DELTA_BINARY_PACKED"}
     if encoding == "DICTIONARY":
         as_dictionary.append(leaf)
     else:
-        columns[leaf] = encoding
+        columns[leaf] = "PLAIN" if compatible else encoding
     return {**_PARQUET_OPTIONS, "use_dictionary": as_dictionary, "column_encoding": columns}
 
 
 @dataclass(frozen=True)
 class LatentFormat:
-    """Latents in the file of a shard. characters: what a label stands for; metadata: see above."""
+    """Latents in the file of a shard. characters: what a label stands for; others: see above."""
 
     characters: Mapping[int, str]
     metadata: Mapping[str, Any]
+    compatible: bool = False
     folder: str = LATENTS_FOLDER
     row_group_rows: int = _ROW_GROUP_ROWS
 
@@ -177,8 +186,8 @@ class LatentFormat:
 
     def open(self, sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
         """A writer of the file, as open_latents has it."""
-        return open_latents(sink, schema, self.metadata)
+        return open_latents(sink, schema, self.metadata, compatible=self.compatible)
 
     def content(self, table: pa.Table) -> bytes:
         """The file of a whole shard, as parquet_bytes has it."""
-        return parquet_bytes(table, self.metadata)
+        return parquet_bytes(table, self.metadata, compatible=self.compatible)

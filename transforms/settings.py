@@ -4,6 +4,8 @@ ENGINES = ("tensorflow", "ncnn", "litert")
 PRECISIONS = ("float32", "int8")
 LATENT_DTYPES = ("float32", "float16", "int8")
 MIN_BITS, MAX_BITS = 4, 8
+PARQUET_KINDS = SMALL, COMPATIBLE = ("small", "compatible")
+"""How latents are encoded in Parquet."""
 ORIENTATIONS = ("auto", "upright", "transposed")
 
 BATCH_SIZE = 1024

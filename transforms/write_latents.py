@@ -40,7 +40,8 @@ class WriteLatents(WriteShards):
     """PCollection[LatentBatch] -> PCollection[FinishedShard]: one Parquet file a shard.
 
     output: the folder to write to. characters: what a label stands for. metadata: goes into every
-    file. See WriteShards for when a file is written, and for `noted`.
+    file. compatible: as open_latents has it. See WriteShards for when a file is written, and for
+    `noted`.
     """
 
     def __init__(
@@ -49,9 +50,11 @@ class WriteLatents(WriteShards):
         characters: Mapping[int, str],
         metadata: Mapping[str, Any],
         *,
+        compatible: bool = False,
         noted: bool = False,
     ) -> None:
-        super().__init__(output, LatentFormat(dict(characters), dict(metadata)), noted=noted)
+        latents = LatentFormat(dict(characters), dict(metadata), compatible)
+        super().__init__(output, latents, noted=noted)
 
 
 class ByteCounts(beam.CombineFn):

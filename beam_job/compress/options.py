@@ -22,7 +22,16 @@ from beam_job.flags import (
 )
 from beam_job.runners.beam_flags import LOCAL_RUNNER
 from transforms.errors import UsageError
-from transforms.settings import ENGINES, LATENT_DTYPES, MAX_BITS, MIN_BITS, PRECISIONS
+from transforms.settings import (
+    COMPATIBLE,
+    ENGINES,
+    LATENT_DTYPES,
+    MAX_BITS,
+    MIN_BITS,
+    PARQUET_KINDS,
+    PRECISIONS,
+    SMALL,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +44,7 @@ class CompressOptions(ImageOptions):
     precision: str
     latent_dtype: str
     latent_bits: int
+    parquet: str
     batch_size: int
     shard_size: int
     max_rejects: int
@@ -100,6 +110,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help=f"with int8: {MIN_BITS} to {MAX_BITS}; fewer levels make smaller files "
         f"(default: {MAX_BITS})",
     )
+    encoder.add_argument(
+        "--parquet",
+        choices=PARQUET_KINDS,
+        default=SMALL,
+        help="compatible: only encodings that every reader of Parquet knows, 10%% larger with "
+        "float32; docs/reading.md says which readers need it (default: %(default)s)",
+    )
     staging = add_staging_flags(parser)
     add_shard_size(staging)
     add_batch_size(staging, "images that go through the encoder in one call")
@@ -118,6 +135,11 @@ def options_of(settings: dict[str, Any]) -> CompressOptions:
     bits = settings["latent_bits"]
     if bits is not None and settings["latent_dtype"] != "int8":
         raise UsageError("--latent_bits goes with --latent_dtype=int8: other types keep all bits")
+    if settings["parquet"] == COMPATIBLE and settings["latent_dtype"] == "float16":
+        raise UsageError(
+            "--parquet=compatible goes with --latent_dtype=float32 or int8: Spark, BigQuery and "
+            "fastparquet read no float16"
+        )
     return CompressOptions(**{**settings, "latent_bits": MAX_BITS if bits is None else bits})
 
 

@@ -36,6 +36,7 @@ from transforms.models.directory import Model
 from transforms.preprocess import NormalizeImages, ReshapeImages
 from transforms.quantize import Quantization
 from transforms.read_images import ReadShards
+from transforms.settings import COMPATIBLE
 from transforms.shard_files import FinishedShard, ShardFile, read_note, shard_path
 from transforms.sizes import Sizes
 from transforms.write_latents import ByteCounts, StoreLatents, WriteLatents
@@ -47,7 +48,7 @@ CANNOT_DECODE = (
 SAMPLE_IMAGES = 500
 """About how many images the report's quality is measured on; `reconstruct` measures all."""
 
-_DECIDING_FLAGS = ("batch_size", "orientation", "shard_size")
+_DECIDING_FLAGS = ("batch_size", "orientation", "parquet", "shard_size")
 
 REPORT_IMPORTS = ("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2")
 """What takes longest to import of what the report is drawn with."""
@@ -177,7 +178,11 @@ def build_pipeline(
         >> beam.ParDo(StoreLatents(STORED_DTYPES[options.latent_dtype], planned.quantization))
     )
     written = latents | "WriteLatents" >> WriteLatents(
-        attempt.folder, planned.characters, latents_metadata(planned.dataset, model), noted=True
+        attempt.folder,
+        planned.characters,
+        latents_metadata(planned.dataset, model),
+        compatible=options.parquet == COMPATIBLE,
+        noted=True,
     )
     already = found[_FindFinished.FINISHED]
     finished = (written, already) | "FinishedShards" >> beam.Flatten()

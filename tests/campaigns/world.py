@@ -290,6 +290,7 @@ class World:
             precision="float32",
             latent_dtype="float32",
             latent_bits=8,
+            parquet="small",
             batch_size=BATCH_SIZE,
             shard_size=command.shard_size,
             max_rejects=0,

@@ -17,7 +17,13 @@ from beam_job.compress.options import CompressOptions
 from beam_job.datasets.selection import DATASET_NAMES
 from tests.support.files_of import ROOT
 from transforms.errors import UsageError
-from transforms.settings import ENGINES, LATENT_DTYPES, ORIENTATIONS, PRECISIONS
+from transforms.settings import (
+    ENGINES,
+    LATENT_DTYPES,
+    ORIENTATIONS,
+    PARQUET_KINDS,
+    PRECISIONS,
+)
 
 FOLDER = ROOT / "deploy/dataflow"
 METADATA = json.loads((FOLDER / "metadata.json").read_text())
@@ -106,6 +112,7 @@ def test_what_a_run_needs_is_asked_for():
         ("precision", PRECISIONS),
         ("latent_dtype", LATENT_DTYPES),
         ("orientation", ORIENTATIONS),
+        ("parquet", PARQUET_KINDS),
     ],
 )
 def test_a_choice_is_the_flags(name: str, choices: tuple[str, ...]):
@@ -137,6 +144,7 @@ def test_a_default_is_the_flags(name: str):
         ("precision", [*PRECISIONS], ["float16", ""]),
         ("latent_dtype", [*LATENT_DTYPES], ["uint8", ""]),
         ("latent_bits", ["4", "5", "8", "08"], ["3", "9", "10", "five", "-4", "4.0", ""]),
+        ("parquet", [*PARQUET_KINDS], ["small ", "plain", ""]),
         ("batch_size", ["1", "1024", "010"], ["0", "00", "-1", "1e3", "1,024", ""]),
         ("shard_size", ["1", "100000"], ["0", "1.5", "ten", ""]),
         ("max_rejects", ["0", "10"], ["-1", "all", ""]),

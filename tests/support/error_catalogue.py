@@ -171,6 +171,11 @@ USE = [
         "compress --input=f --latent_bits=5",
     ),
     Case(
+        "--parquet=compatible goes with --latent_dtype=float32 or int8: Spark, BigQuery and "
+        "fastparquet read no float16",
+        "compress --input=f --latent_dtype=float16 --parquet=compatible",
+    ),
+    Case(
         "--labels and --orientation go with --originals=FILE_OR_GLOB: give it too",
         "reconstruct --input=run --labels=g",
     ),

@@ -1,5 +1,7 @@
+import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
@@ -12,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from tests.conftest import RUNNER
 from transforms.images import NO_LABEL, ShardKey
-from transforms.latents import LatentBatch, latent_table
+from transforms.latents import LatentBatch, latent_table, parquet_bytes
 from transforms.write_latents import WriteLatents
 
 TOKEN = re.compile(r"\.[0-9a-f]{12}(?=\.parquet$)")
@@ -97,6 +99,18 @@ def test_schema_and_metadata_are_those_promised(tmp_path: Path):
     assert json.loads(file.metadata.metadata[b"emnist_latents"]) == {"made": "here"}
     column = file.metadata.row_group(0).column(3)
     assert (column.compression, "BYTE_STREAM_SPLIT" in column.encodings) == ("ZSTD", True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_a_compatible_file_has_the_rows_in_encodings_that_all_readers_know(dtype: str):
+    batch = latent_batch(SHARDS[0], [0, 1, 4])
+    table = latent_table(replace(batch, latents=batch.latents.astype(dtype)), {0: "a"})
+    content = parquet_bytes(table, {"made": "here"}, compatible=True)
+    with pq.ParquetFile(io.BytesIO(content)) as file:
+        group = file.metadata.row_group(0)
+        used = {name for column in range(4) for name in group.column(column).encodings}
+        assert used <= {"PLAIN", "RLE", "RLE_DICTIONARY"}
+        assert file.read().equals(table)
 
 
 def test_rows_without_label_or_images():
