@@ -18,7 +18,7 @@ CONTEST := .venv-bench-job/installed $(patsubst benchmarks/environments/%.txt,.v
 SOURCES := setup.py $(shell find beam_job transforms -type f -not -name "*.pyc")
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-reference test-cluster test-image torture torture-stores lint lint-workflows docs release test-lowest audit bench bench-cluster pretrained quality clean
+.PHONY: help run test test-long test-reference test-cluster test-image torture torture-stores lint lint-workflows cli docs release test-lowest audit bench bench-cluster pretrained quality clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ lint: .venv/installed-dev ## Check style, types and spelling
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+cli: .venv/installed-dev ## Write docs/cli.md from the flags of all commands
+	$(BIN)/python -m tests.documentation.cli_page
 
 lint-workflows: $(CLUSTER)/bin/actionlint ## Check the workflows of .github (needs Go)
 	$<

@@ -1,4 +1,4 @@
-"""What docs/SCALING.md takes for given: prices from public lists, and what was not measured here.
+"""What docs/scaling.md takes for given: prices from public lists, and what was not measured here.
 
 Change a value and run `python -m benchmarks.scaling`; a test fails until that is done.
 """

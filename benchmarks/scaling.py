@@ -1,12 +1,11 @@
 """What to expect at 1 million, 100 million and 10 billion images, from measured rates.
 
-`python -m benchmarks.scaling` writes the tables of docs/SCALING.md, between their markers, from
-RESULTS.json, FOOTPRINT.json, the README's bytes an image and benchmarks/assumptions.py.
+The tables of docs/scaling.md, from RESULTS.json, FOOTPRINT.json, the README's bytes an image and
+benchmarks/assumptions.py; benchmarks/documents.py writes them.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 from benchmarks import assumptions, measured
@@ -25,7 +24,6 @@ from transforms.settings import SHARD_SIZE
 from transforms.storage.files import REQUESTS_AT_ONCE
 
 _ROOT = Path(__file__).parents[1]
-DOCUMENT = _ROOT / "docs/SCALING.md"
 LARGE_SHARD_SIZE = 262_144
 """What is recommended for billions of images."""
 
@@ -33,22 +31,6 @@ _EXAMPLE = WAYS["job-ncnn"], SCALES[1]
 _HOUR = 3600
 _UNITS = ((24 * _HOUR, "days"), (_HOUR, "h"), (60, "min"))
 _MEGABYTE, _GIGABYTE = 1e6, 1e9
-_SECTION = re.compile(r"(<!-- (\w+): [^>]*-->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def main() -> None:
-    """Writes the tables."""
-    DOCUMENT.write_text(filled(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-def filled(text: str) -> str:
-    """The document with all that stands between its markers computed anew."""
-    return _SECTION.sub(lambda found: f"{found[1]}\n{_section(found[2])}\n\n{found[3]}", text)
-
-
-@lru_cache
-def _section(name: str) -> str:
-    return "\n".join(SECTIONS[name]())
 
 
 def seconds(scale: Scale, way: str, shard_size: int = SHARD_SIZE) -> float:
@@ -260,7 +242,7 @@ SECTIONS: Mapping[str, Callable[[], Sequence[str]]] = {
     "sizes": _sizes("job-ncnn"),
     "sizes_int8": _sizes("job-litert-int8"),
 }
-"""What stands between the document's markers, by name."""
+"""The tables, by name."""
 
 
 def _time(took: float) -> str:
@@ -276,7 +258,3 @@ def _dollars(amount: float) -> str:
 
 def _megabytes(count: float) -> str:
     return f"{count / _MEGABYTE:,.2f} MB" if count < _GIGABYTE else f"{count / _GIGABYTE:,.1f} GB"
-
-
-if __name__ == "__main__":
-    main()

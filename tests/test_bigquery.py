@@ -1,4 +1,4 @@
-"""README's BigQuery schema and statement, beside what BigQuery makes of the files of a run.
+"""BigQuery's schema and statement in docs/reading.md, beside what it makes of a run's files.
 
 The mapping is BigQuery's own, as documented under "Type conversions" and "List logical type" in
 https://cloud.google.com/bigquery/docs/loading-data-cloud-storage-parquet#parquet_conversions:
@@ -17,9 +17,9 @@ import pytest
 from transforms.images import ShardKey
 from transforms.latents import LATENTS_FOLDER, LatentBatch, latent_table, parquet_bytes
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-(LOAD_SCHEMA,) = re.findall(r"^```json\n(\[.*?^\])\n```", README, re.MULTILINE | re.DOTALL)
-(STATEMENT,) = re.findall(r"^```sql\n(CREATE EXTERNAL.*?)^```", README, re.MULTILINE | re.DOTALL)
+PAGE = (Path(__file__).parents[1] / "docs/reading.md").read_text("utf-8")
+(LOAD_SCHEMA,) = re.findall(r"^```json\n(\[.*?^\])\n```", PAGE, re.MULTILINE | re.DOTALL)
+(STATEMENT,) = re.findall(r"^```sql\n(CREATE EXTERNAL.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 DOCUMENTED = {
     ("BOOLEAN", "NONE"): "BOOLEAN",
@@ -74,7 +74,7 @@ def test_whole_numbers_differ_in_their_latents_alone():
 def test_float16_is_not_in_the_mapping():
     with pytest.raises(KeyError, match="FLOAT16"):
         bigquery_schema(latents_file(np.float16))
-    assert "float16" in README[README.index(STATEMENT) :].partition("\n## ")[0]
+    assert "float16" in PAGE[PAGE.index(STATEMENT) :].partition("\n## ")[0]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])

@@ -1,11 +1,11 @@
-"""docs/RELIABILITY.md names the tests that hold its promises."""
+"""docs/reliability.md names the tests that hold its promises."""
 
 import ast
 import re
 
 from tests.support.files_of import ROOT
 
-NAMED = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs/RELIABILITY.md").read_text())
+NAMED = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs/reliability.md").read_text())
 
 
 def test_the_tests_that_hold_promises_are_there():
