@@ -15,6 +15,7 @@ from beam_job.datasets.selection import (
     EMNIST_NAMES,
     ImageOptions,
 )
+from beam_job.suggestions import nearest
 from transforms.errors import UsageError
 from transforms.printable import is_unicode
 from transforms.settings import BATCH_SIZE, MAX_UNPACKED_BYTES, ORIENTATIONS, SHARD_SIZE
@@ -243,7 +244,8 @@ def dataset(name: str) -> str:
     """An argparse type: the name of a dataset."""
     if name not in DATASET_NAMES:
         raise argparse.ArgumentTypeError(
-            f"there is no dataset {name!r}: give one of {', '.join(DATASET_NAMES)}"
+            f"there is no dataset {name!r}{nearest(name, DATASET_NAMES)}: give one of "
+            f"{', '.join(DATASET_NAMES)}"
         )
     return name
 

@@ -12,7 +12,10 @@ from tests.support.files_of import ROOT
 COMMANDS = ("compress", "reconstruct", "train", "evaluate", "verify", "stage", "report")
 LAYERS = (
     ("transforms",),
-    *((f"beam_job.{name}",) for name in ("exit_status", "console", "logs", "progress", "stores")),
+    *(
+        (f"beam_job.{name}",)
+        for name in ("exit_status", "console", "logs", "progress", "stores", "suggestions")
+    ),
     ("beam_job.runners",),
     ("beam_job.outputs",),
     ("beam_job.datasets",),

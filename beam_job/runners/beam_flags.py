@@ -1,15 +1,15 @@
 """Beam's own flags: the options that they make, and what is refused among them."""
 
 import argparse
-import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from beam_job.suggestions import nearest
 from transforms.errors import UsageError
 from transforms.quiet import no_collection
 
@@ -94,11 +94,10 @@ def check_running_mode(beam_flags: Sequence[str]) -> None:
         )
 
 
-def unknown_flag(flag: str, command: str, close: str | None = None) -> UsageError:
-    """The error of a flag that nobody knows. close: one that may be meant."""
-    if close is None:
-        return UsageError(f"there is no flag {flag}; see `{command} --help`")
-    return UsageError(f"there is no flag {flag}; did you mean {close}?; see `{command} --help`")
+def unknown_flag(flag: str, command: str, known: Iterable[str]) -> UsageError:
+    """The error of a flag that nobody knows. known: the flags of which one may be meant."""
+    name = flag.partition("=")[0]
+    return UsageError(f"there is no flag {name}{nearest(name, known)}; see `{command} --help`")
 
 
 def _check(flags: BeamFlags) -> None:
@@ -112,17 +111,18 @@ def _check(flags: BeamFlags) -> None:
     runner = (known.runner or LOCAL_RUNNER).lower()
     for argument in unknown:
         flag = argument.partition("=")[0]
-        close = difflib.get_close_matches(flag, flags.own, n=1, cutoff=0.75)
         if not flag.startswith("-") and Path(argument).exists():
             raise UsageError(f"{argument} stands alone: give files by --input, a glob in quotes")
-        if close or not runner.startswith(_RUNNERS_WITH_FLAGS_OF_THEIR_OWN):
+        if nearest(flag, flags.own):
+            raise unknown_flag(flag, flags.command, flags.own)
+        if not runner.startswith(_RUNNERS_WITH_FLAGS_OF_THEIR_OWN):
             names = re.findall(r"--\w[\w-]*", parser.format_usage())
-            close += difflib.get_close_matches(flag, names, n=1, cutoff=0.75)
-            raise unknown_flag(flag, flags.command, *close[:1])
+            raise unknown_flag(flag, flags.command, names)
     runners = {name.lower() for name in StandardOptions.KNOWN_RUNNER_NAMES}
     if "." not in runner and not {runner, f"{runner}runner"} & runners:
         raise UsageError(
-            f"there is no runner {known.runner}: give one of "
+            f"there is no runner {known.runner}"
+            f"{nearest(known.runner, StandardOptions.KNOWN_RUNNER_NAMES)}: give one of "
             + ", ".join(StandardOptions.KNOWN_RUNNER_NAMES)
         )
 

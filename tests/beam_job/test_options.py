@@ -84,6 +84,31 @@ def test_wrong_use_is_one_line(argv: list[str], said: str):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("argv", "meant"),
+    [
+        (["compres", "--dataset=sample"], "compress"),
+        (["stage", "--dataset=sampel"], "sample"),
+        (["stage", "--datset=sample"], "--dataset"),
+        ([*COMPRESS, "--engine=tensorflo"], "tensorflow"),
+        ([*COMPRESS, "--runer=FlinkRunner"], "--runner"),
+        ([*COMPRESS, "--runner=FlinkRuner"], "FlinkRunner"),
+    ],
+)
+def test_what_may_be_meant_is_named(argv: list[str], meant: str):
+    with pytest.raises(UsageError, match=rf"\(did you mean {meant}\?\)"):
+        _ = parse(argv).beam_flags.options
+
+
+def test_no_command_gives_a_page_whose_first_command_works(capsys):
+    with pytest.raises(SystemExit):
+        parse([])
+    page = capsys.readouterr().out
+    first = next(line for line in page.splitlines() if " compress --" in line)
+    assert parse(["compress", *first.split(" compress ")[1].split()]).options.dataset == "sample"
+    assert all(f"\n  {name} " in page for name in ("compress", "verify", "train", "stage"))
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as ended:
         parse(["--version"])

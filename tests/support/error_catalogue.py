@@ -230,7 +230,7 @@ USE = [
         "reconstruct",
     ),
     Case(
-        "there is no flag --shard_sise; did you mean --shard_size?; see `python -m beam_job "
+        "there is no flag --shard_sise (did you mean --shard_size?); see `python -m beam_job "
         "compress --help`",
         "compress --input=f --shard_sise=1",
     ),
