@@ -18,7 +18,12 @@ from beam_job.exit_status import REJECTS_STATUS, STATUSES, WRONG
 from beam_job.flags import Command, HelpFormatter, program
 from beam_job.reconstruct.options import RECONSTRUCT
 from beam_job.report import REPORT
-from beam_job.runners.beam_flags import BeamFlags, check_running_mode, unknown_flag
+from beam_job.runners.beam_flags import (
+    BeamFlags,
+    check_given_once,
+    check_running_mode,
+    unknown_flag,
+)
 from beam_job.stage import STAGE
 from beam_job.suggestions import nearest
 from beam_job.train.options import TRAIN
@@ -42,6 +47,7 @@ class Given(NamedTuple):
 class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._given = [flag.partition("=")[0] for flag in args or ()]
+        check_given_once(self, self._given)
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:

@@ -61,13 +61,15 @@ class HelpFormatter(argparse.HelpFormatter):
 
 def check_images(command: str, settings: dict[str, Any]) -> None:
     """Raises UsageError unless one of --dataset and --input is given, with what goes with it."""
-    if (settings["dataset"] is None) == (settings["input"] is None):
+    for name in ("input", "labels"):
+        settings[name] = tuple(settings[name] or ())
+    if (settings["dataset"] is None) == (not settings["input"]):
         raise UsageError(
             "give either --dataset=NAME or --input=FILE_OR_GLOB, one of the two; "
             f"see `{program()} {command} --help`"
         )
     for name in ("labels", "orientation"):
-        if settings["dataset"] is not None and settings[name] not in (None, "auto"):
+        if settings["dataset"] is not None and settings[name] not in ((), "auto"):
             raise UsageError(f"--{name} goes with --input: leave it out, a --dataset knows its own")
 
 
@@ -79,15 +81,15 @@ def take_images(command: str, flag: str, settings: dict[str, Any]) -> ImageOptio
         for name in ("labels", "orientation", "max_unpacked_bytes", "archive_url", "data_dir")
     }
     if named is None:
-        if where["labels"] is not None or where["orientation"] != "auto":
+        if where["labels"] or where["orientation"] != "auto":
             raise UsageError(
                 f"--labels and --orientation go with --{flag}=FILE_OR_GLOB: give it too"
             )
         return None
-    is_dataset = named in DATASET_NAMES
+    is_dataset = len(named) == 1 and named[0] in DATASET_NAMES
     images = {
-        "dataset": named if is_dataset else None,
-        "input": None if is_dataset else named,
+        "dataset": named[0] if is_dataset else None,
+        "input": () if is_dataset else named,
         **where,
     }
     check_images(command, images)
@@ -107,10 +109,11 @@ def add_image_flags(group: Group) -> None:
     group.add_argument(
         "--input",
         type=path,
+        action="append",
         metavar="FILE_OR_GLOB",
-        help="a file, or a quoted glob of files, of 28x28 uint8 images: IDX (raw or gzip), .npy, "
-        "staged Parquet, or Parquet of PNG or JPEG as Hugging Face has it; what a file is, is read "
-        "from its content",
+        help="a file, a folder, or a quoted glob of files, of 28x28 uint8 images: IDX (raw or "
+        "gzip), .npy, staged Parquet, or Parquet of PNG or JPEG as Hugging Face has it; what a "
+        "file is, is read from its content; may be given several times",
     )
     add_file_flags(group, "--input")
 
@@ -120,9 +123,11 @@ def add_file_flags(group: Group, files: str) -> None:
     group.add_argument(
         "--labels",
         type=path,
+        action="append",
         metavar="FILE_OR_GLOB",
-        help=f"labels (IDX or .npy) of the {files} files, in the same order; default: those next "
-        "to an IDX file by NIST's naming (...-labels-idx1-ubyte), else none",
+        help=f"labels (IDX or .npy) of the {files} files, paired by their names (split, number); "
+        "may be given several times; default: those next to the images that are called alike "
+        "(train-images and train-labels, x and y), else none",
     )
     group.add_argument(
         "--orientation",

@@ -116,6 +116,7 @@ def _planned(options: CompressOptions, dataset: Dataset, stretches: list[Stretch
         decoder_engine=None,
         model_path=None,
         warnings=(),
+        notes=(),
     )
 
 

@@ -123,6 +123,7 @@ def _complete(folder: str, files: int, *, overwrite: bool) -> float:
         decoder_engine=None,
         model_path=None,
         warnings=(),
+        notes=(),
     )
     latent_bytes, size = files * facts["latent_bytes"], sum(file.bytes for file in written)
     sizes = Sizes(files, 0, files, files, files * PIXELS, files * PIXELS * 4, latent_bytes, size)

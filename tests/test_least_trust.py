@@ -144,7 +144,7 @@ def test_a_plan_of_hostile_names_is_harmless(hostile, tmp_path, capfd):
     assert compress(*argv) == 0
     said = capfd.readouterr().out
     assert_harmless(said)
-    assert said.count(ESCAPED) == 2
+    assert said.count(ESCAPED) == 3
 
 
 @pytest.mark.parametrize(

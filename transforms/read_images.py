@@ -1,6 +1,6 @@
 """Reading shards of images in the pipeline."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import apache_beam as beam
@@ -60,11 +60,11 @@ class ReadImagesFrom(beam.PTransform):
 
     def __init__(
         self,
-        pattern: str,
+        pattern: str | Sequence[str],
         batch_size: int = BATCH_SIZE,
         max_rejects: int = 0,
         *,
-        labels: str | None = None,
+        labels: str | Sequence[str] = (),
         orientation: str = "auto",
         shard_size: int = SHARD_SIZE,
     ) -> None:

@@ -6,7 +6,7 @@ What can be wrong is found before Beam and an engine are imported, which takes l
 so; the graph is in pipeline.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from beam_job.compress.options import CompressOptions
@@ -70,7 +70,7 @@ def run(options: CompressOptions, beam_flags: BeamFlags) -> int:
     return WITH_REJECTS if rejected else DONE
 
 
-def _paths(options: CompressOptions) -> dict[str, str | None]:
+def _paths(options: CompressOptions) -> dict[str, str | Sequence[str] | None]:
     """What the workers read and write, by flag."""
     staged_in = options.data_dir if options.dataset else None
     return {"input": options.input, "data_dir": staged_in, "output": options.output}
@@ -105,11 +105,13 @@ def _plan(
     else:
         rows = dataset.rows
         where = f"{len(dataset.files)} files, first {dataset.files[0].segment.path}"
+    notes = () if dataset is None else dataset.notes
     bits = f", {options.latent_bits} bits" if options.latent_dtype == "int8" else ""
     documents = ", ".join((run_directory.SIZES, run_directory.REPORT, run_directory.MANIFEST))
     return [
-        f"dataset   {options.dataset or options.input} ({where})",
+        f"dataset   {options.dataset or ', '.join(options.input)} ({where})",
         *(_split_plan(options, split, images) for split, images in rows.items()),
+        *(f"note      {note}" for note in notes),
         f"model     {model.name} ({model.encoder}), latents as {options.latent_dtype}{bits}",
         f"engine    {engine.name}, {engine.precision}",
         f"runner    {runner}",
@@ -148,8 +150,7 @@ def _show(
         say(child(output, path))
     report = child(output, run_directory.REPORT)
     say(*([report] if exists(report) else []), child(output, run_directory.MANIFEST))
-    for warning in manifest["warnings"]:
-        tell(f"note: {warning}")
+    tell(*(f"note: {note}" for note in (*manifest["notes"], *manifest["warnings"])))
     if rejected:
         tell(
             f"note: {rejected:,} image{'s' * (rejected > 1)} could not be read, within "

@@ -38,7 +38,7 @@ class Run:
     staged: images that there should be, by split. model: what identifies the encoder.
     decoder_engine: what decodes for the report, as load_decoder has it. model_path: where workers
     find the model; None for the one that comes with the package. created: when the run began.
-    versions: of what began it.
+    versions: of what began it. notes: what was taken for granted of the input.
     """
 
     attempt: Attempt
@@ -56,6 +56,7 @@ class Run:
     decoder_engine: str | None
     model_path: str | None
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @property
     def quantization(self) -> Quantization | None:
@@ -185,6 +186,7 @@ def _manifest(run: Run, files: Sequence[ShardFile], sizes: Mapping[str, Sizes]) 
         "run_id": run.attempt.run_id,
         "created": run.created,
         "warnings": [*run.warnings, *clipping_notes(sizes), *_version_notes(run.versions)],
+        "notes": list(run.notes),
         "dataset": {
             "name": run.dataset,
             "fingerprint": run.fingerprint or _fingerprint(files),

@@ -102,6 +102,7 @@ def run(
                 decoder_engine=decodes,
                 model_path=model_for(runner, model, options.model, attempt.folder),
                 warnings=() if model.decoder else (CANNOT_DECODE,),
+                notes=dataset.notes,
             )
             if options.no_wait:  # The attempt is the job's now.
                 submit(build_pipeline(options, pipeline_options, planned, stretches))

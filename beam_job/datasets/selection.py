@@ -9,11 +9,14 @@ ARCHIVE_URL = "https://biometrics.nist.gov/cs_links/EMNIST/matlab.zip"
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
-    """Which images: `dataset` or `input`, one of the two. Paths are local, s3:// or gs://."""
+    """Which images: `dataset` or `input`, one of the two. Paths are local, s3:// or gs://.
+
+    input, labels: files, folders and globs.
+    """
 
     dataset: str | None
-    input: str | None
-    labels: str | None
+    input: tuple[str, ...]
+    labels: tuple[str, ...]
     orientation: str
     max_unpacked_bytes: int
     data_dir: str

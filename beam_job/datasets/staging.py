@@ -51,7 +51,7 @@ STAGED = Kind("dataset", DATASET_FILE, owned=("images",), resumable=True)
 
 def known_dataset(images: ImageOptions) -> Dataset | None:
     """The dataset as far as it can be known without staging it; None where it must be staged."""
-    if images.input is not None:
+    if images.input:
         return files_dataset(
             images.input, images.labels, images.orientation, images.max_unpacked_bytes
         )

@@ -106,11 +106,18 @@ def _recorded_value(name: str, value: str) -> str:
 
 
 def recorded_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Our own options as a manifest records them: by name, URLs without credentials."""
-    return {
-        name: without_credentials(value) if isinstance(value, str) else value
-        for name, value in options.items()
-    }
+    """Our own options as a manifest records them: by name, URLs without credentials.
+
+    A flag that may be given several times is a list only if it is.
+    """
+    return {name: _recorded_option(value) for name, value in options.items()}
+
+
+def _recorded_option(value: Any) -> Any:
+    if isinstance(value, tuple):
+        values = [without_credentials(each) for each in value]
+        return values if len(values) > 1 else next(iter(values), None)
+    return without_credentials(value) if isinstance(value, str) else value
 
 
 def without_credentials(text: str, scheme: str | None = None) -> str:

@@ -5,6 +5,8 @@
 As in compress, what can be wrong is found before Beam is imported; the graph is in pipeline.
 """
 
+from collections.abc import Sequence
+
 from beam_job.datasets.staging import known_dataset
 from beam_job.exit_status import DONE
 from beam_job.outputs.attempt import Kind, check_output
@@ -47,9 +49,12 @@ def run(options: ReconstructOptions, beam_flags: BeamFlags) -> int:
     return DONE
 
 
-def _paths(options: ReconstructOptions) -> dict[str, str | None]:
+def _paths(options: ReconstructOptions) -> dict[str, str | Sequence[str] | None]:
     """What the workers read and write, by flag."""
-    paths: dict[str, str | None] = {"input": options.input, "output": options.output}
+    paths: dict[str, str | Sequence[str] | None] = {
+        "input": options.input,
+        "output": options.output,
+    }
     if options.originals is not None:
         staged_in = options.originals.data_dir if options.originals.dataset else None
         paths |= {"originals": options.originals.input, "data_dir": staged_in}

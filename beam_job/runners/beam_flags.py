@@ -81,6 +81,19 @@ def set_up_stores(flags: BeamFlags) -> None:
         os.environ[_S3_VARIABLES[name]] = str(given[name])
 
 
+def check_given_once(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """Raises UsageError for a flag that is given twice where only the last one would count."""
+    seen = set()
+    for argument in argv:
+        flag = argument.partition("=")[0]
+        action = parser._option_string_actions.get(flag)  # noqa: SLF001  # Nothing public has them.
+        if action is None or action.nargs == 0 or type(action).__name__ == "_AppendAction":
+            continue
+        if action.dest in seen:
+            raise UsageError(f"{flag} is given twice, and only one would count: give it once")
+        seen.add(action.dest)
+
+
 def check_running_mode(beam_flags: Sequence[str]) -> None:
     """Raises UsageError for worker processes on this machine, which take longer than none."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -104,6 +117,7 @@ def _check(flags: BeamFlags) -> None:
     from apache_beam.options.pipeline_options import StandardOptions
 
     parser = _beam_parser()
+    check_given_once(parser, flags.flags)
     try:
         known, unknown = parser.parse_known_args(flags.flags)
     except argparse.ArgumentError as error:

@@ -1,6 +1,6 @@
 """Jobs whose workers are elsewhere: what they can't do is refused before anything starts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from beam_job.runners.beam_flags import LOCAL_RUNNER, BeamFlags
@@ -62,12 +62,14 @@ def runner_of(flags: BeamFlags) -> Runner:
     return runner._replace(workers_elsewhere=not here, stays=stays)
 
 
-def check_runner(flags: BeamFlags, paths: Mapping[str, str | None], *, waits: bool) -> Runner:
+def check_runner(
+    flags: BeamFlags, paths: Mapping[str, str | Sequence[str] | None], *, waits: bool
+) -> Runner:
     """The runner of these flags, when it can do what is asked of it.
 
-    paths: of images and results, by the flag that gives them. waits: whether this process is to
-    stay until the job has ended. Raises InputError or UsageError where the runner's workers can't
-    reach a path, its cluster isn't there, or it can't be left alone.
+    paths: of images and results, one or several, by the flag that gives them. waits: whether this
+    process is to stay until the job has ended. Raises InputError or UsageError where the runner's
+    workers can't reach a path, its cluster isn't there, or it can't be left alone.
     """
     runner = runner_of(flags)
     if not waits and not runner.stays:
@@ -76,8 +78,8 @@ def check_runner(flags: BeamFlags, paths: Mapping[str, str | None], *, waits: bo
             "it; give --runner=DataflowRunner, or a job service by --job_endpoint"
         )
     if runner.workers_elsewhere:
-        for flag, path in paths.items():
-            if path is not None and is_local(path):
+        for flag, path in _each(paths):
+            if is_local(path):
                 raise InputError(
                     f"--{flag}={path} is on this machine, and the workers of {runner.name} are "
                     "not: give a place that all of them reach (gs://, s3://)"
@@ -87,6 +89,12 @@ def check_runner(flags: BeamFlags, paths: Mapping[str, str | None], *, waits: bo
 
         check_flink(flags.options)
     return runner
+
+
+def _each(paths: Mapping[str, str | Sequence[str] | None]) -> Iterator[tuple[str, str]]:
+    for flag, given in paths.items():
+        for path in (given,) if isinstance(given, str) else given or ():
+            yield flag, path
 
 
 def engine_for(runner: Runner, engine: str | None, precision: str) -> str | None:

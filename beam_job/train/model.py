@@ -97,8 +97,7 @@ def run(options: TrainOptions) -> None:
         abandon(attempt)
     if not options.quiet:
         say(*card_table(card), child(options.output, CARD_FILE))
-        for warning in card["warnings"]:
-            tell(f"note: {warning}")
+        tell(*(f"note: {note}" for note in (*dataset.notes, *card["warnings"])))
 
 
 def _training_data(name: str, sources: tuple[Source, ...], parts: Partition) -> TrainingData:

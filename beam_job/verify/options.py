@@ -41,6 +41,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     against.add_argument(
         "--against",
         type=path,
+        action="append",
         metavar="FILE_OR_DATASET",
         help="the images that the run was made of: a dataset's name, or files as compress "
         "--input takes them",

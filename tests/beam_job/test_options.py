@@ -24,7 +24,7 @@ def test_a_tilde_is_the_home_folder_even_behind_an_equals_sign(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     options = parse(["compress", "--input=~/x.npy", "--output=~/o"]).options
     assert isinstance(options, CompressOptions)
-    assert (options.input, options.output) == ("/home/me/x.npy", "/home/me/o")
+    assert (options.input, options.output) == (("/home/me/x.npy",), "/home/me/o")
 
 
 def test_without_runner_the_job_runs_on_beams_local_runner():

@@ -289,6 +289,7 @@ def _run() -> dict[str, bytes]:
             decoder_engine=None,
             model_path=None,
             warnings=(),
+            notes=(),
             versions={},
         )
         written = sum(file.bytes for file in files)

@@ -276,8 +276,8 @@ class World:
         command = process.command
         options = CompressOptions(
             dataset=None,
-            input=str(self.images),
-            labels=None,
+            input=(str(self.images),),
+            labels=(),
             orientation="auto",
             max_unpacked_bytes=1 << 30,
             data_dir="",

@@ -79,8 +79,8 @@ def is_taken(name: str, value: str) -> bool:
 def test_the_launcher_starts_the_job_and_does_not_wait():
     options, left = launched(input="gs://bucket/*.npy", batch_size="7", overwrite="true")
     assert options.no_wait
-    assert (options.input, options.output) == ("gs://bucket/*.npy", "gs://bucket/run")
-    assert (options.batch_size, options.overwrite, options.labels) == (7, True, None)
+    assert (options.input, options.output) == (("gs://bucket/*.npy",), "gs://bucket/run")
+    assert (options.batch_size, options.overwrite, options.labels) == (7, True, ())
     beam = left.options
     assert beam.view_as(StandardOptions).runner == "DataflowRunner"
     assert beam.view_as(SetupOptions).save_main_session is False

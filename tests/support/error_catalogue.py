@@ -224,6 +224,14 @@ USE = [
         "train --input=f --latent_noise=x",
         "train",
     ),
+    Case(
+        "--output is given twice, and only one would count: give it once",
+        "compress --input=f --output=a --output=b",
+    ),
+    Case(
+        "--runner is given twice, and only one would count: give it once",
+        "compress --input=f --runner=FnApiRunner --runner=FlinkRunner",
+    ),
     flag(
         "argument --originals: is empty: give a path",
         "reconstruct --input=run --originals=",
@@ -314,9 +322,19 @@ FILES = [
         "compress --input=/dev/null",
     ),
     Case(
-        "--input=d is a folder: give a file, or a glob such as d/*",
+        "--input=d is a folder with no file in it: give one that has some",
         "compress --input=d",
-        at({"d/f": b""}),
+        at({"d/.hidden": b""}),
+    ),
+    Case(
+        "--input=d holds documents alone: give files of images",
+        "compress --input=d",
+        at({"d/README.md": b"", "d/LICENSE": b""}),
+    ),
+    Case(
+        "f.gz: is not f packed, as it unpacks to another length: give one of the two",
+        "compress --input=f*",
+        input_and(at({"f.gz": gzip.compress(IDX[:-1])})),
     ),
     Case(
         r"f\udcff: its name is no Unicode text: rename it",
@@ -471,11 +489,22 @@ FILES = [
         "g: truncated: says 6 labels and holds 5: fetch it again", idx_labels(np.arange(6))[:-1]
     ),
     Case(
-        "--labels=x* matches 2 files and --input=f 1 file: give one file of labels for each file "
-        "of "
-        "images",
+        "--labels=x* matches 2 files and --input 1 file of images: give one file of labels for "
+        "each file of images",
         "compress --input=f --labels=x*",
         input_and(at({"xg": b"", "xh": b""})),
+    ),
+    Case(
+        "--labels=y*: the names do not say which labels are of x1, and which of x2: call images "
+        "and labels alike (train and test, the same numbers), or compress one file at a time",
+        "compress --input=x* --labels=y*",
+        at({"x1": IDX, "x2": IDX, "y2": b"", "y3": b""}),
+    ),
+    Case(
+        "y_test: its name says test, and that of its images, x_train, says train: give the labels "
+        "of these images by --labels",
+        "compress --input=x_train --labels=y_test",
+        at({"x_train": IDX, "y_test": idx_labels(np.arange(6))}),
     ),
 ]
 

@@ -67,13 +67,18 @@ class ImageFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images in files. fingerprint: SHA-256 of the content, None where nobody has read it yet."""
+    """Images in files.
+
+    fingerprint: SHA-256 of the content, None where nobody has read it yet. notes: what was taken
+    for granted of the files, in lines for people.
+    """
 
     name: str
     files: tuple[ImageFile, ...]
     characters: dict[int, str]
     sources: tuple[Source, ...]
     fingerprint: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> dict[str, int]:

@@ -1,29 +1,27 @@
-"""The dataset that files make up: a glob of images, and their labels."""
+"""The dataset that files make up: images, and their labels."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
-from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from transforms.errors import InputError, first_line
+from transforms.errors import InputError
 from transforms.images import Segment, Stretch
 from transforms.inputs.dataset import Dataset, ImageFile, Source, cut_stretches, is_split_name
 from transforms.inputs.formats import GZIP, Facts, Head, inspect, read_head
-from transforms.inputs.labels import checked_labels, labels_next_to
+from transforms.inputs.labels import checked_labels, holds_labels, labels_next_to
+from transforms.inputs.matching import match_files
+from transforms.inputs.names import NO_SPLIT, kind_of, paired, split_of
+from transforms.inputs.notes import Described, notes_of
 from transforms.json_documents import MAX_COUNT
-from transforms.printable import is_unicode
 from transforms.settings import MAX_UNPACKED_BYTES, SHARD_SIZE
 from transforms.storage.files import (
     REQUESTS_AT_ONCE,
     FoundFile,
-    find_files,
     is_local,
-    join_path,
 )
 
 
@@ -36,20 +34,19 @@ class _Inspected(NamedTuple):
 
     @property
     def split(self) -> str:
-        return split_name(self.found.path)
+        return split_of(self.found.path).split
 
 
 def stretches_of(
-    pattern: str,
+    pattern: str | Sequence[str],
     shard_size: int = SHARD_SIZE,
-    labels: str | None = None,
+    labels: str | Sequence[str] = (),
     orientation: str = "auto",
 ) -> list[Stretch]:
-    """The shards of the files that a glob matches, for ReadImages.
+    """The shards of files, for ReadImages.
 
-    labels: a glob of files of labels, one for each file of images; None to use those that are next
-    to NIST's files, or in a column. orientation: upright, transposed, or auto, which is transposed
-    for NIST's files alone. Raises InputError as files_dataset does, and for a gzip.
+    pattern, labels, orientation: as files_dataset has them. Raises InputError as that does, and for
+    a gzip.
     """
     dataset = files_dataset(pattern, labels, orientation)
     for file in dataset.files:
@@ -61,94 +58,107 @@ def stretches_of(
 
 
 def files_dataset(
-    pattern: str,
-    labels_pattern: str | None,
+    pattern: str | Sequence[str],
+    labels_pattern: str | Sequence[str] | None,
     orientation: str,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> Dataset:
-    """The dataset that the matched files make up; only headers, footers and labels are read.
+    """The dataset that files make up; only headers, footers and labels are read.
 
-    Files of one split follow each other in the order of their names. Raises InputError where a
-    file is not what it should be, or unpacks to more than `max_unpacked_bytes`.
+    pattern: a file, a folder, a glob, or several of these. labels_pattern: the same of files of
+    labels, one for each file of images, paired by name; None or nothing to use those that are next
+    to the images, or in a column. orientation: upright, transposed, or auto, which is transposed
+    for IDX files of EMNIST by NIST's names.
+
+    Files of one split follow each other in the order of their names, several patterns in the order
+    in which they are given. Raises InputError where a file is not what it should be, or unpacks to
+    more than `max_unpacked_bytes`, and where names contradict each other.
     """
-    found = _matched(pattern, "--input")
-    for file in found:
+    patterns, labels_patterns = _several(pattern), _several(labels_pattern)
+    matched = match_files(patterns, "--input")
+    for file in matched.files:
         _check_split(file.path)
-    at_once = 1 if is_local(pattern) else REQUESTS_AT_ONCE  # A request waits for its answer.
+    at_once = (
+        1 if all(map(is_local, patterns)) else REQUESTS_AT_ONCE
+    )  # A request waits for its answer.
     pa.set_io_thread_count(max(at_once, pa.io_thread_count()))  # Arrow reads by its own threads.
     with ThreadPoolExecutor(at_once) as pool:
-        heads = _without_labels(list(pool.map(read_head, found)))
-        labels = _labels_of([head.found for head in heads], pattern, labels_pattern)
+        heads, labels_heads = _without_labels(list(pool.map(read_head, matched.files)))
+        given = _given_labels(heads, labels_patterns)
+        labels = given or labels_next_to(heads, labels_heads)
         limits = repeat(orientation), repeat(max_unpacked_bytes)
         inspected = list(pool.map(_inspected, heads, labels, *limits))
     files = _numbered(inspected)
     if not any(file.segment.rows for file in files):
-        raise InputError(f"--input={pattern} holds no images: give files that hold some")
+        raise InputError(f"--input={patterns[0]} holds no images: give files that hold some")
+    described = [Described(file.facts.segment, file.labels) for file in inspected]
+    unused = [head.found for head in labels_heads if head.found not in labels]
     return Dataset(
-        pattern,
+        ", ".join(patterns),
         tuple(file for file in files if file.segment.rows),
         _merged_characters(inspected),
         tuple(_sources(inspected)),
+        notes=tuple(notes_of(described, matched.left_out, unused)),
     )
 
 
-def split_name(path: str) -> str:
-    """The split that a file's name says: train or test (or a folder split=NAME), else all."""
-    posix = PurePosixPath(path.replace("\\", "/"))
-    for part in reversed(posix.parts[:-1]):
-        if part.startswith("split="):
-            return part.removeprefix("split=")
-    named = set(re.findall(r"(?<![a-z])(train|test)(?![a-z])", posix.name.lower()))
-    return named.pop() if len(named) == 1 else "all"
+def _several(pattern: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (pattern,) if isinstance(pattern, str) else tuple(pattern or ())
 
 
 def _check_split(path: str) -> None:
-    if not is_split_name(split_name(path)):
+    split = split_of(path).split
+    if not is_split_name(split):
         raise InputError(
-            f"{path}: its folder says split={split_name(path)}: call a split by letters, digits, "
-            "spaces, - . and _"
+            f"{path}: its folder says split={split}: call a split by letters, digits, spaces, - . "
+            "and _"
         )
 
 
-def _matched(pattern: str, flag: str) -> list[FoundFile]:
-    if is_local(pattern) and Path(pattern).is_dir():
-        raise InputError(
-            f"{flag}={pattern} is a folder: give a file, or a glob such as "
-            f"{join_path(pattern, '*')}"
-        )
-    try:
-        found = find_files(pattern)
-    except OSError as error:
-        raise InputError(
-            f"{flag}={pattern} cannot be looked up ({first_line(error)}): correct the path, or let "
-            "it be read"
-        ) from error
-    if not found:
-        raise InputError(f"{flag}={pattern} matches no file: give a file or a glob that does")
-    for file in found:
-        if not is_unicode(file.path):
-            raise InputError(f"{file.path}: its name is no Unicode text: rename it")
-    return found
+def _without_labels(heads: Sequence[Head]) -> tuple[list[Head], list[Head]]:
+    """The files of images, and those of labels that a glob or folder matches with them."""
+    images = [head for head in heads if not holds_labels(head)]
+    if not images:
+        return list(heads), []
+    return images, [head for head in heads if holds_labels(head)]
 
 
-def _without_labels(heads: list[Head]) -> list[Head]:
-    """A glob over NIST's files matches the labels too; those are found again by their name."""
-    images = [head for head in heads if not head.is_labels]
-    return images or heads
-
-
-def _labels_of(
-    images: Sequence[FoundFile], pattern: str, labels_pattern: str | None
-) -> Sequence[FoundFile | None]:
-    if labels_pattern is None:
-        return labels_next_to(images)
-    labels = _matched(labels_pattern, "--labels")
+def _given_labels(heads: Sequence[Head], patterns: Sequence[str]) -> list[FoundFile]:
+    """The labels of --labels for each file of images; nothing where none are given."""
+    if not patterns:
+        return []
+    images = [head.found.path for head in heads]
+    labels = match_files(patterns, "--labels").files
+    shown = ", ".join(patterns)
     if len(labels) != len(images):
         raise InputError(
-            f"--labels={labels_pattern} matches {_files(len(labels))} and --input={pattern} "
-            f"{_files(len(images))}: give one file of labels for each file of images"
+            f"--labels={shown} matches {_files(len(labels))} and --input {_files(len(images))} of "
+            "images: give one file of labels for each file of images"
         )
-    return labels
+    order = paired(images, [file.path for file in labels])
+    if order is None:
+        raise InputError(
+            f"--labels={shown}: the names do not say which labels are of {images[0]}, and which of "
+            f"{images[1]}: call images and labels alike (train and test, the same numbers), or "
+            "compress one file at a time"
+        )
+    given = [labels[position] for position in order]
+    for image, file in zip(images, given, strict=True):
+        _check_agree(image, file.path)
+    return given
+
+
+def _check_agree(images: str, labels: str) -> None:
+    """Raises InputError where the names of images and their labels name different data."""
+    for said, other in (
+        (split_of(images).split, split_of(labels).split),
+        (kind_of(images), kind_of(labels)),
+    ):
+        if said != other and {said, other}.isdisjoint({NO_SPLIT, None}):
+            raise InputError(
+                f"{labels}: its name says {other}, and that of its images, {images}, says {said}: "
+                "give the labels of these images by --labels"
+            )
 
 
 def _files(count: int) -> str:

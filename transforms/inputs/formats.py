@@ -2,10 +2,8 @@
 
 import gzip
 import io
-import re
 import struct
 import zlib
-from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -25,6 +23,7 @@ from transforms.images import (
 )
 from transforms.inputs import parquet
 from transforms.inputs.dataset import CHARACTERS
+from transforms.inputs.names import is_of_emnist, kind_of
 from transforms.inputs.npy_header import MAX_NPY_HEADER_BYTES, NpyHeader, npy_header
 from transforms.inputs.parts import RangeFile, changed, looked_at, read_part
 from transforms.json_documents import parse_json
@@ -154,19 +153,18 @@ def inspect(head: Head, orientation: str, max_unpacked_bytes: int) -> Facts:
         _check_unpacked(path, rows, max_unpacked_bytes)
     else:
         check_length(path, found.bytes - offset, rows)
-    nist = re.match(r"emnist-([a-z]+)-", PurePosixPath(path).name)
     segment = Segment(
         path,
         GZIP if head.is_gzip else "raw",
         rows,
         first_row=0,
         first_image_id=0,
-        transposed=_is_transposed(orientation, stored_by_nist=nist is not None and is_idx),
+        transposed=_is_transposed(orientation, stored_by_nist=is_idx and is_of_emnist(path)),
         offset=offset,
         bytes=found.bytes,
         version=found.version,
     )
-    return Facts(segment, CHARACTERS.get(nist[1], {}) if nist else {})
+    return Facts(segment, CHARACTERS.get(kind_of(path) or "", {}))
 
 
 def _check_unpacked(path: str, rows: int, max_unpacked_bytes: int) -> None:

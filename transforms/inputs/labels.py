@@ -2,7 +2,8 @@
 
 import glob
 import struct
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -12,45 +13,103 @@ from transforms.inputs.formats import (
     GZIP_MAGIC,
     IDX_LABELS_MAGIC,
     NPY_MAGIC,
+    Head,
     npy_header_of,
     unpacked,
 )
+from transforms.inputs.names import is_called_images, is_called_labels, subject_of
 from transforms.inputs.npy_header import MAX_NPY_HEADER_BYTES
 from transforms.inputs.parts import read_part
 from transforms.storage.files import FoundFile, find_files
 
 _IDX_HEADER_BYTES = 8
+_HEAD_BYTES = 4 << 10
 _LABEL_BYTES = 8
 """What the largest whole numbers of NumPy take."""
-_IMAGES, _LABELS = "images-idx3", "labels-idx1"
 
 
-def labels_next_to(images: Sequence[FoundFile]) -> list[FoundFile | None]:
-    """The labels of IDX files by NIST's naming, as they are or as a gzip; None if not there.
+def holds_labels(head: Head) -> bool:
+    """Whether a file is one of labels: IDX of labels, or a .npy that is called so and is a list."""
+    if not head.content.startswith(NPY_MAGIC):
+        return head.is_labels
+    return is_called_labels(head.found.path) and _npy_count(head) is not None
 
-    Each folder is listed once.
+
+def _npy_count(head: Head) -> int | None:
+    """How many whole numbers there are in a .npy of nothing else; None for any other."""
+    try:
+        shape, _, dtype, _ = npy_header_of(head.found.path, head.content)
+    except InputError:
+        return None
+    return shape[0] if len(shape) == 1 and np.issubdtype(dtype, np.integer) else None
+
+
+def labels_next_to(images: Sequence[Head], matched: Sequence[Head]) -> list[FoundFile | None]:
+    """The labels of IDX and .npy files, by their names: train-images and train-labels, x and y.
+
+    matched: files of labels that a glob or folder matched with the images. Others are looked for
+    in the same folder, and in the next one where each file has a folder of its own. Each folder is
+    listed once.
     """
-    folders = {_parts(image.path)[0] for image in images if _IMAGES in _parts(image.path)[1]}
-    there = {
-        file.path: file
-        for folder in folders
-        for file in find_files(f"{glob.escape(folder)}*{_LABELS}*")
-    }
-    return [_labels_of(image.path, there) for image in images]
+    named = filter(_may_have_labels, images)
+    folders = {folder for head in named for folder in _folders(head.found.path)}
+    there = {head.found.path: head.found for head in matched}
+    for folder in sorted(folders):
+        there |= {file.path: file for file in _labels_in(folder)}
+    by_subject = defaultdict(list)
+    for file in there.values():
+        by_subject[subject_of(file.path)].append(file)
+    return [
+        _labels_of(head, by_subject[subject_of(head.found.path)])
+        if _may_have_labels(head)
+        else None
+        for head in images
+    ]
 
 
-def _parts(path: str) -> tuple[str, str]:
-    """(folder with the slash at its end, name) of a path."""
-    folder, slash, name = path.rpartition("/")
-    return folder + slash, name
+def _may_have_labels(head: Head) -> bool:
+    is_idx = head.unpacked.startswith(b"\0\0")
+    return (is_idx or head.content.startswith(NPY_MAGIC)) and is_called_images(head.found.path)
 
 
-def _labels_of(path: str, there: dict[str, FoundFile]) -> FoundFile | None:
-    folder, name = _parts(path)
-    named = name.replace(_IMAGES, _LABELS)
-    bare = named.removesuffix(".gz")
-    candidates = (named, bare, f"{bare}.gz") if named != name else ()
-    return next((there[folder + name] for name in candidates if folder + name in there), None)
+def _folder(path: str) -> str:
+    """The folder of a file, with the slash at its end."""
+    folder, slash, _ = path.rpartition("/")
+    return folder + slash
+
+
+def _folders(path: str) -> Iterator[str]:
+    """The folder of a file, and that of the labels where images have a folder of their own."""
+    folder = _folder(path)
+    yield folder
+    above, name = _folder(folder.rstrip("/")), folder.rstrip("/").rpartition("/")[2]
+    if (other := name.replace("images", "labels").replace("idx3", "idx1")) != name:
+        yield f"{above}{other}/"
+
+
+def _labels_in(folder: str) -> list[FoundFile]:
+    return [file for file in find_files(f"{glob.escape(folder)}*") if is_called_labels(file.path)]
+
+
+def _labels_of(head: Head, able: Sequence[FoundFile]) -> FoundFile | None:
+    """Of labels of the same subject as the images the near ones, packed or not as they are."""
+    folders = list(_folders(head.found.path))
+    near = [file for file in able if _folder(file.path) in folders]
+    near.sort(key=lambda file: (file.path.endswith(".gz") != head.is_gzip, file.path))
+    chosen = near[0] if near else able[0] if len(able) == 1 else None
+    return chosen if chosen is not None and _may_be_of(head, chosen) else None
+
+
+def _may_be_of(head: Head, labels: FoundFile) -> bool:
+    """Whether labels that nobody named are taken: IDX by NIST's naming, .npy where as many."""
+    if not head.content.startswith(NPY_MAGIC):
+        return True
+    try:
+        shape = npy_header_of(head.found.path, head.content).shape
+        count = _npy_count(Head(labels, content := read_part(labels, 0, _HEAD_BYTES), content))
+    except InputError:
+        return False
+    return count is not None and shape[:1] == (count,)
 
 
 def checked_labels(found: FoundFile, images: str, rows: int) -> bytes:

@@ -87,6 +87,7 @@ def planned(output: Path) -> Run:
         decoder_engine=None,
         model_path=None,
         warnings=(),
+        notes=(),
     )
 
 

@@ -19,28 +19,10 @@ from tests.transforms.inputs.test_read import staged_table
 from transforms import ReadImages, ReadImagesFrom, Stretch
 from transforms.errors import InputError
 from transforms.images import PIXELS
-from transforms.inputs import files, labels, parts
-from transforms.inputs.files import files_dataset, split_name, stretches_of
+from transforms.inputs import labels, matching, parts
+from transforms.inputs.files import files_dataset, stretches_of
 from transforms.inputs.formats import GZIP
-from transforms.storage.files import FoundFile
-
-
-@pytest.mark.parametrize(
-    ("path", "split"),
-    [
-        ("a/emnist-mnist-test-images-idx3-ubyte.gz", "test"),
-        ("emnist-balanced-train-images-idx3-ubyte", "train"),
-        ("mnist_train.npy", "train"),
-        ("data/train-00000-of-00001.parquet", "train"),
-        ("data/images/split=train/part-00000-of-00007.parquet", "train"),
-        ("latest.npy", "all"),
-        ("contest/pretrained.npy", "all"),
-        ("train-test.npy", "all"),
-        ("X_TEST2.npy", "test"),
-    ],
-)
-def test_the_split_is_what_the_file_says(path: str, split: str):
-    assert split_name(path) == split
+from transforms.storage.files import REQUESTS_AT_ONCE, FoundFile
 
 
 def test_nists_files_are_turned_upright_and_their_labels_found(tmp_path, random_images):
@@ -148,9 +130,9 @@ def test_what_cannot_be_read_twice_is_refused(tmp_path: Path, name):
 def test_a_file_that_is_written_to_between_two_looks_is_refused(tmp_path: Path, monkeypatch):
     path = tmp_path / "f"
     path.write_bytes(npy(np.zeros((6, 784), np.uint8)))
-    listed = files.find_files(str(path))
+    listed = matching.find_files(str(path))
     os.utime(path, ns=(1, 1))
-    monkeypatch.setattr(files, "find_files", lambda _: listed)
+    monkeypatch.setattr(matching, "find_files", lambda _: listed)
     with pytest.raises(InputError, match="f: was written to while the job read it"):
         files_dataset(str(path), None, "auto")
     path.unlink()
@@ -164,6 +146,89 @@ def test_a_link_to_nothing_is_told(tmp_path: Path):
         files_dataset(f"{tmp_path}/f", None, "auto")
 
 
+def test_a_file_and_its_twin_are_one(tmp_path: Path, random_images):
+    """As torchvision leaves MNIST/raw, and `gunzip -k` a folder."""
+    for split, count in (("train", 30), ("t10k", 10)):
+        for name, content in (
+            (f"{split}-images-idx3-ubyte", idx_images(random_images[:count])),
+            (f"{split}-labels-idx1-ubyte", idx_labels(np.arange(count))),
+        ):
+            (tmp_path / name).write_bytes(content)
+            (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+    dataset = files_dataset(f"{tmp_path}/*", None, "auto")
+    assert dataset.rows == {"train": 30, "test": 10}
+    assert {file.segment.format for file in dataset.files} == {"raw"}
+    assert all(file.segment.labels for file in dataset.files)
+    assert any("t10k-images-idx3-ubyte.gz" in note for note in dataset.notes if "left out" in note)
+
+
+def test_files_folders_and_globs_count_once_each(tmp_path: Path, random_images):
+    (tmp_path / "d/sub").mkdir(parents=True)
+    np.save(tmp_path / "a.npy", random_images[:1])
+    np.save(tmp_path / "d/b.npy", random_images[1:3])
+    np.save(tmp_path / "d/sub/c.npy", random_images[3:6])
+    (tmp_path / "d/README.md").write_text("no image")
+    (tmp_path / "d/.DS_Store").write_text("hidden")
+    (tmp_path / "d/link.npy").symlink_to(tmp_path / "a.npy")
+    given = [f"{tmp_path}/a.npy", f"{tmp_path}/d", f"{tmp_path}/d/**/*.npy"]
+    dataset = files_dataset(given, None, "auto")
+    names = [Path(file.segment.path).name for file in dataset.files]
+    assert names == ["a.npy", "b.npy", "c.npy"]
+    (left_out,) = (note for note in dataset.notes if note.startswith("left out: "))
+    assert "README.md (a document)" in left_out
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "pattern"),
+    [
+        ("train-images.idx3-ubyte", "train-labels.idx1-ubyte", "*"),
+        (
+            "train-images-idx3-ubyte/train-images-idx3-ubyte",
+            "train-labels-idx1-ubyte/train-labels-idx1-ubyte",
+            "*/*",
+        ),
+        (
+            "train-images-idx3-ubyte/train-images-idx3-ubyte",
+            "train-labels-idx1-ubyte/train-labels-idx1-ubyte",
+            "*images*/*",
+        ),
+        ("Train-Images-idx3-ubyte", "Train-Labels-idx1-ubyte.gz", "*"),
+    ],
+)
+def test_labels_of_idx_are_found_as_mirrors_and_archives_leave_them(
+    tmp_path: Path, random_images, images, labels, pattern
+):
+    for name, content in (
+        (images, idx_images(random_images)),
+        (labels, idx_labels(np.arange(40))),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        packed = gzip.compress(content) if name.endswith(".gz") else content
+        (tmp_path / name).write_bytes(packed)
+    (file,) = files_dataset(f"{tmp_path}/{pattern}", None, "auto").files
+    assert (file.split, file.segment.labels) == ("train", bytes(range(40)))
+
+
+def test_labels_of_npy_are_found_by_name_where_they_are_as_many(tmp_path: Path, random_images):
+    np.save(tmp_path / "x_train.npy", random_images)
+    np.save(tmp_path / "y_train.npy", np.arange(40))
+    np.save(tmp_path / "x_test.npy", random_images[:4])
+    np.save(tmp_path / "y_test.npy", np.eye(4))  # One-hot.
+    dataset = files_dataset(f"{tmp_path}/x_*.npy", None, "auto")
+    labels = {file.split: file.segment.labels for file in dataset.files}
+    assert labels == {"train": bytes(range(40)), "test": None}
+    assert "labels: none found for 1 file, y_train.npy for x_train.npy" in dataset.notes
+    assert files_dataset(f"{tmp_path}/?_train.npy", None, "auto").rows == {"train": 40}
+
+
+def test_labels_that_are_of_no_images_are_named(tmp_path: Path, random_images):
+    (tmp_path / "test-images-idx3-ubyte").write_bytes(idx_images(random_images))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_labels(np.arange(9)))
+    dataset = files_dataset(f"{tmp_path}/*", None, "auto")
+    assert dataset.files[0].segment.labels is None
+    assert any("train-labels-idx1-ubyte (labels" in note for note in dataset.notes)
+
+
 class SlowStore:
     """A store of files that all have the same content; an answer takes a while."""
 
@@ -173,14 +238,14 @@ class SlowStore:
         self.requests, self.at_once, self.most = Counter[str](), 0, 0
         self._contents = contents
         self._lock = threading.Lock()
-        for module in (files, labels):
+        for module in (matching, labels):
             monkeypatch.setattr(module, "find_files", self._find_files)
         monkeypatch.setattr(parts, "read_range", self._read_range)
 
     def _find_files(self, pattern: str) -> list[FoundFile]:
         self._wait("LIST")
-        is_labels = "labels-idx1" in pattern
-        named = [path for path in self._contents if ("labels-idx1" in path) == is_labels]
+        is_next = pattern == "s3://b/in/*" and self.requests["LIST"] > 1
+        named = [path for path in self._contents if ("labels-idx1" in path) == is_next]
         return [FoundFile(path, len(self._contents[path]), "1") for path in sorted(named)]
 
     def _read_range(self, found: FoundFile, start: int, end: int) -> bytes:
@@ -225,7 +290,7 @@ def test_a_file_takes_few_requests_and_many_files_wait_at_once(
     dataset = files_dataset("s3://b/in/*", None, "auto")
     assert len(dataset.files) == count
     assert store.requests == {"LIST": listings, "GET": requests * count}
-    assert store.most == files.REQUESTS_AT_ONCE
+    assert store.most == REQUESTS_AT_ONCE
     # 10,000 files at 50 ms a request take 7.8 s for each request of a file.
     assert time.monotonic() - start < 3 * (requests * count / 64 + listings) * store.SECONDS + 0.5
 
@@ -239,7 +304,7 @@ def test_staged_files_in_a_store_take_no_more_than_four_requests(monkeypatch):
     store = SlowStore(monkeypatch, contents)
     files_dataset("s3://b/in/*/f", None, "auto")
     assert store.requests["GET"] <= 4 * len(contents)
-    assert store.most == files.REQUESTS_AT_ONCE
+    assert store.most == REQUESTS_AT_ONCE
 
 
 def test_a_pattern_is_read_in_a_pipeline(tmp_path: Path, random_images):
