@@ -30,9 +30,9 @@ def run(options: ReportOptions, _: object) -> int:
     for flag in ("input", "model"):
         check_file_system(flag, getattr(options, flag))
     compressed = complete_run(options.input)
-    decodes = compressed.manifest["model"]["decoder_sha256"] is not None
+    decodes = compressed.manifest.model.decoder_sha256 is not None
     model = model_of_run(compressed, options.model, decodes=True).name if decodes else None
-    draw_report(options.input, compressed.manifest["run_id"], model, None)
+    draw_report(options.input, compressed.manifest.run_id, model, None)
     if not options.quiet:
         say(child(options.input, REPORT_FILE))
     return DONE

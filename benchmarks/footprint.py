@@ -16,7 +16,7 @@ from beam_job.cli import parse
 from beam_job.compress.complete import Run
 from beam_job.compress.options import CompressOptions
 from beam_job.outputs.attempt import Attempt
-from beam_job.outputs.model_record import model_facts
+from beam_job.outputs.model_record import model_record
 from beam_job.outputs.run_directory import MANIFEST, versions
 from beam_job.runners.beam_flags import BeamFlags
 from benchmarks.growth import fitted_line
@@ -109,14 +109,12 @@ def _planned(options: CompressOptions, dataset: Dataset, stretches: list[Stretch
         staged=dataset.rows,
         shards={key.split: key.of for stretch in stretches for (key, _) in stretch.shards},
         characters=dataset.characters,
-        model=model_facts(model, engine, load_encoder(model, engine), "float32", None),
+        model=model_record(model, engine, load_encoder(model, engine), "float32", None),
         flags=vars(options),
         versions=versions(),
         max_rejects=0,
         decoder_engine=None,
         model_path=None,
-        warnings=(),
-        notes=(),
     )
 
 

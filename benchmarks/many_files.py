@@ -23,12 +23,18 @@ import numpy as np
 
 from beam_job.compress.complete import Run, complete
 from beam_job.outputs.attempt import Attempt, begin
-from beam_job.outputs.model_record import latents_metadata, model_facts
+from beam_job.outputs.model_record import latents_metadata, model_record
 from beam_job.outputs.run_directory import complete_run, versions
 from beam_job.verify.read_back import read_back
 from transforms.images import NO_LABEL, PIXELS, ShardKey
 from transforms.inputs.dataset import shard_keys
-from transforms.latents import LATENTS_FOLDER, LatentBatch, latent_table, parquet_bytes
+from transforms.latents import (
+    LATENTS_FOLDER,
+    LatentBatch,
+    LatentsMetadata,
+    latent_table,
+    parquet_bytes,
+)
 from transforms.models.choice import NCNN, Engine, load_encoder
 from transforms.models.directory import find_model
 from transforms.shard_files import ShardFile
@@ -104,7 +110,7 @@ def verify(folder: str, files: int) -> float:
 
 def _complete(folder: str, files: int, *, overwrite: bool) -> float:
     model, engine = find_model(None), Engine(NCNN)
-    facts = model_facts(model, engine, load_encoder(model, engine), "float32", None)
+    facts = model_record(model, engine, load_encoder(model, engine), "float32", None)
     attempt = begin(folder, "--output")
     written = list(_written(attempt, files, parquet_of(latents_metadata("stand-in", facts))))
     run = Run(
@@ -122,10 +128,8 @@ def _complete(folder: str, files: int, *, overwrite: bool) -> float:
         max_rejects=0,
         decoder_engine=None,
         model_path=None,
-        warnings=(),
-        notes=(),
     )
-    latent_bytes, size = files * facts["latent_bytes"], sum(file.bytes for file in written)
+    latent_bytes, size = files * facts.latent_bytes, sum(file.bytes for file in written)
     sizes = Sizes(files, 0, files, files, files * PIXELS, files * PIXELS * 4, latent_bytes, size)
     started = time.monotonic()
     complete(run, iter(written), {"all": sizes}, [], [])
@@ -150,7 +154,7 @@ def _written(
         yield ShardFile(path, "all", 1, *facts, *ends, images_sha256)
 
 
-def parquet_of(metadata: dict[str, object]) -> Callable[[int], bytes]:
+def parquet_of(metadata: LatentsMetadata) -> Callable[[int], bytes]:
     """Makes files of one latent by image_id, from one that pyarrow has written."""
     key, labels = ShardKey("all", 0, 1, 1), np.full(1, NO_LABEL, np.int16)
     latents = np.ones((1, 32), np.float32)

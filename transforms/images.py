@@ -4,14 +4,16 @@ import io
 import warnings
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Meta
 from PIL import Image, UnidentifiedImageError
 
 from transforms.errors import InputError, first_line
+from transforms.json_documents import Count
 from transforms.storage.files import FoundFile
 
 SIDE = 28
@@ -90,8 +92,8 @@ class Sample(NamedTuple):
     pixels: uint8, 784 bytes an image. latents: as they are stored.
     """
 
-    image_ids: tuple[int, ...] = ()
-    labels: tuple[int, ...] = ()
+    image_ids: tuple[Count, ...] = ()
+    labels: tuple[Annotated[int, Meta(ge=NO_LABEL, le=MAX_LABEL)], ...] = ()
     pixels: bytes = b""
     latents: bytes = b""
 

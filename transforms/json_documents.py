@@ -1,7 +1,10 @@
-"""JSON that anybody may have written: read within limits, and checked for its shape."""
+"""JSON that anybody may have written: read within limits, as the type that it has to be."""
 
 import json
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
 
 from transforms.errors import InputError
 from transforms.storage.files import read_bytes
@@ -9,41 +12,72 @@ from transforms.storage.files import read_bytes
 MAX_JSON_BYTES = 64 << 20
 """A manifest takes 350 bytes a shard: 190,000 shards. Parsed it takes some 20 times as much."""
 MAX_DEPTH = 64
-"""Levels of a document; ours have 5, a network of Keras's own layers about 12."""
+"""Levels of a document of any type; a network of Keras's own layers has about 12."""
 MAX_COUNT = 1 << 62
+
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+"""A whole number from 0 up, within what 64 bits hold."""
+Document = TypeVar("Document")
 
 _MAX_NAME_CHARACTERS = 255
 
 
+class Header(msgspec.Struct, frozen=True):
+    """What a document says of itself before all else."""
+
+    format: str = ""
+    format_version: Count = 1
+
+
+def read_document(path: str, kind: type[Document]) -> Document:
+    """Reads a document. Raises ValueError as decode does, OSError as read_bytes."""
+    return decode(read_bytes(path, at_most=MAX_JSON_BYTES), kind)
+
+
+def decode(content: bytes, kind: type[Document]) -> Document:
+    """The document in some JSON.
+
+    Raises ValueError where it is not JSON, is too long or nested too deep, or is of another type.
+    """
+    if len(content) > MAX_JSON_BYTES:
+        raise ValueError(f"more than {MAX_JSON_BYTES:,} bytes of JSON")
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def encode(document: Any) -> bytes:
+    """The JSON of a document, for a person to read too."""
+    return (json.dumps(json.loads(msgspec.json.encode(document)), indent=2) + "\n").encode()
+
+
+def check_version(header: Header, known: int, name: str) -> None:
+    """Raises InputError where a document's format is newer than the newest known one.
+
+    name: what the document is called in the error. Check it before the rest of the document, which
+    a newer format may change.
+    """
+    if header.format_version > known:
+        raise InputError(
+            f"{name} has format version {header.format_version}, and this program knows versions "
+            f"up to {known}: use a newer emnist-latents"
+        )
+
+
 def read_json(path: str) -> Any:
-    """What a JSON document holds. Raises ValueError as parse_json does, OSError as read_bytes."""
+    """What a JSON document of any type holds. Raises ValueError as parse_json does."""
     return parse_json(read_bytes(path, at_most=MAX_JSON_BYTES))
 
 
 def parse_json(content: bytes) -> Any:
-    """The value of a JSON document in UTF-8.
-
-    Raises ValueError where it is none, is too long, is nested too deep, or has text that is none.
-    """
-    if len(content) > MAX_JSON_BYTES:
-        raise ValueError(f"more than {MAX_JSON_BYTES:,} bytes of JSON")
-    text = content.decode()
-    try:
-        value = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
-    _check_depth(value)
-    if "\\ud" in text.lower():  # Half a character cannot be printed, nor be part of a path.
-        json.dumps(value, ensure_ascii=False).encode()
-    return value
-
-
-def _check_depth(value: Any) -> None:
+    """The value of a JSON document of any type; raises ValueError as decode does."""
+    value = decode(content, Any)
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [below for part in level for below in _parts(part)]
         if not level:
-            return
+            return value
     raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
 
 
@@ -78,23 +112,6 @@ def check_shape(value: Any, shape: Any, place: str = "") -> None:
         _check_is(_is_a(value, shape), value, place)
 
 
-def check_version(document: Any, known: int, name: str) -> None:
-    """Raises InputError where a document's format is newer than the newest known one.
-
-    name: what the document is called in the error. Raises ValueError where it is not an object
-    with a whole number for a version. Check it before the shape, which a newer format may change.
-    """
-    _check_is(isinstance(document, dict), document, "")
-    version = document.get("format_version", 1)
-    if not is_count(version):
-        raise ValueError(f"format_version is {repr(version)[:60]}")
-    if version > known:
-        raise InputError(
-            f"{name} has format version {version}, and this program knows versions up to {known}: "
-            "use a newer emnist-latents"
-        )
-
-
 def _check_one_of(value: Any, shapes: tuple[Any, ...], place: str) -> None:
     errors = []
     for shape in shapes:
@@ -126,6 +143,18 @@ def is_count(value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """Whether a value of JSON is a number, if a whole one within what 64 bits hold."""
     return _is_a(value, float) or (_is_a(value, int) and abs(value) <= MAX_COUNT)
+
+
+def check_name(value: str) -> None:
+    """Raises ValueError unless a file or a folder may have this name, and it can be shown."""
+    if not is_name(value):
+        raise ValueError(f"{value[:60]!r} is not a name")
+
+
+def check_path_below(value: str) -> None:
+    """Raises ValueError unless a path, with forward slashes, stays below the folder it is of."""
+    if not is_path_below(value):
+        raise ValueError(f"{value[:60]!r} is not a path below its folder")
 
 
 def is_name(value: Any) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,12 +20,17 @@ from transforms.images import (
     check_row_groups,
     label_array,
 )
+from transforms.json_documents import Count
+from transforms.quantize import Quantization
 
 LATENTS_FOLDER = "latents"
 CHARACTER_COLUMN = "character"
 LATENT_COLUMN = "latent"
 METADATA_KEY = b"emnist_latents"
 """Where a file's own metadata holds what made it, as JSON."""
+
+STORED_DTYPES = {"float32": "float32", "float16": "float16", "int8": "uint8"}
+"""The type of the values in the files: int8 latents are numbers from 0 up, so uint8."""
 
 MAX_LATENTS_FILE_BYTES = 4 << 30
 """Of a shard, on disk and in memory: 33 million images of 32 float32. A file is read whole."""
@@ -50,6 +56,52 @@ _LATENT_ENCODINGS = {
     # Whole numbers: what every reader can read, and at 8 and at 4 bits also the smallest.
     "uint8": "DICTIONARY",
 }
+
+
+class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The model that made latents, as documents record it.
+
+    sha256, decoder_sha256, int8_sha256: of its networks' files. latent_dtype: as it is chosen.
+    latent_bytes: of one latent as it is stored. Those with a default are not read again.
+    """
+
+    name: str
+    sha256: str
+    decoder_sha256: str | None
+    parameters: Count = 0
+    input: tuple[Count, ...] = ()
+    engine: str = ""
+    precision: str
+    int8_sha256: str | None = None
+    latent_size: Count
+    latent_dtype: str
+    latent_bytes: Count
+    quantization: Quantization | None
+
+    def __post_init__(self) -> None:
+        if self.latent_dtype not in STORED_DTYPES:
+            raise ValueError(f"latent_dtype is {self.latent_dtype[:60]!r}")
+        scales = None if self.quantization is None else len(self.quantization.scale)
+        if scales not in (None, self.latent_size):
+            raise ValueError(f"{scales} scales for {self.latent_size} values a latent")
+
+    @property
+    def stored_dtype(self) -> str:
+        """The NumPy type of the values in the files."""
+        return STORED_DTYPES[self.latent_dtype]
+
+
+class LatentsMetadata(msgspec.Struct, frozen=True):
+    """What each file of latents says of itself. dataset: its name."""
+
+    dataset: str
+    model: ModelRecord
+    encoding: str
+    decoding: str
+
+
+Metadata = LatentsMetadata | Mapping[str, Any]
+"""What a file of latents may have in its own metadata, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +180,7 @@ def latent_table(batch: LatentBatch, characters: Mapping[int, str]) -> pa.Table:
 
 
 def open_latents(
-    sink: Any, schema: pa.Schema, metadata: Mapping[str, Any], *, compatible: bool = False
+    sink: Any, schema: pa.Schema, metadata: Metadata, *, compatible: bool = False
 ) -> pq.ParquetWriter:
     """A writer of a latents file, with `metadata` as JSON under METADATA_KEY.
 
@@ -137,13 +189,12 @@ def open_latents(
     values = schema.field(LATENT_COLUMN).type.value_type
     writer = pq.ParquetWriter(sink, schema, **_parquet_options(values, compatible=compatible))
     # As metadata of the schema it would be stored twice, the second time in base64.
-    writer.add_key_value_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    described = json.dumps(msgspec.to_builtins(metadata), sort_keys=True)
+    writer.add_key_value_metadata({METADATA_KEY: described})
     return writer
 
 
-def parquet_bytes(
-    table: pa.Table, metadata: Mapping[str, Any], *, compatible: bool = False
-) -> bytes:
+def parquet_bytes(table: pa.Table, metadata: Metadata, *, compatible: bool = False) -> bytes:
     """A Parquet file of latents, as open_latents begins it; one row group."""
     sink = pa.BufferOutputStream()
     with open_latents(sink, table.schema, metadata, compatible=compatible) as writer:
@@ -175,7 +226,7 @@ class LatentFormat:
     """Latents in the file of a shard. characters: what a label stands for; others: see above."""
 
     characters: Mapping[int, str]
-    metadata: Mapping[str, Any]
+    metadata: Metadata
     compatible: bool = False
     folder: str = LATENTS_FOLDER
     row_group_rows: int = _ROW_GROUP_ROWS

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,12 +21,13 @@ from transforms.images import (
     ShardKey,
 )
 from transforms.inputs.read import read_shard
-from transforms.json_documents import parse_json
+from transforms.json_documents import decode
 from transforms.latents import (
     LATENT_COLUMN,
     MAX_LATENTS_FILE_BYTES,
     METADATA_KEY,
     LatentBatch,
+    ModelRecord,
     check_latents_fit,
 )
 from transforms.quantize import Quantization
@@ -59,13 +61,14 @@ Batch = TypeVar("Batch", bound=_Rows)
 class LatentShard(NamedTuple):
     """A file of latents, and the originals of its images where they are given.
 
-    key: its shard; `rows` are those in the file. sha256, model: what the manifest says of it.
+    key: its shard; `rows` are those in the file. sha256, model: as the manifest has them; a model
+    of None is not compared with the one that the file names.
     """
 
     key: ShardKey
     path: str
     sha256: str
-    model: dict[str, Any]
+    model: ModelRecord | None
     originals: Shard | None = None
 
 
@@ -120,7 +123,7 @@ class LatentColumns(NamedTuple):
 
 
 def latent_batches(
-    path: str, expected_sha256: str, model: dict[str, Any], batch_size: int
+    path: str, expected_sha256: str, model: ModelRecord | None, batch_size: int
 ) -> Iterator[LatentColumns]:
     """The rows of a latents file, at most `batch_size` at once; image_ids rise.
 
@@ -139,7 +142,8 @@ def latent_batches(
         )
     try:
         with pq.ParquetFile(io.BytesIO(content)) as file:
-            _check_made_by(path, file, model)
+            if model is not None:
+                _check_made_by(path, file, model)
             check_latents_fit(path, file)
             last = -1
             for batch in file.iter_batches(batch_size, columns=_COLUMNS):
@@ -155,9 +159,13 @@ def latent_batches(
         ) from error
 
 
-def _check_made_by(path: str, file: pq.ParquetFile, model: dict[str, Any]) -> None:
-    described = parse_json((file.metadata.metadata or {})[METADATA_KEY])
-    if described.get("model", {}) != model:
+class _MadeBy(msgspec.Struct):
+    model: ModelRecord
+
+
+def _check_made_by(path: str, file: pq.ParquetFile, model: ModelRecord) -> None:
+    described = decode((file.metadata.metadata or {})[METADATA_KEY], _MadeBy)
+    if described.model != model:
         raise InputError(
             f"{path} was made otherwise than the manifest says (its own metadata name another "
             "model, scale or offset): the manifest was altered; run compress again"

@@ -6,15 +6,21 @@ continues with the file that it names.
 """
 
 import re
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.errors import ChangedError
-from transforms.images import MAX_LABEL, NO_LABEL, PIXELS, Reject, Sample, ShardKey
-from transforms.json_documents import MAX_JSON_BYTES, is_count, is_name, is_path_below
+from transforms.images import PIXELS, Reject, Sample, ShardKey
+from transforms.json_documents import (
+    MAX_JSON_BYTES,
+    Count,
+    check_name,
+    check_path_below,
+    decode,
+)
 from transforms.sizes import Sizes
 from transforms.storage.files import child, file_facts, read_bytes, read_versioned, swap
 
@@ -24,21 +30,26 @@ NOTES_FOLDER = "notes"
 _TOKEN = re.compile(r"\.[0-9a-f]{12}(?=\.parquet$)")
 
 
-class ShardFile(NamedTuple):
+class ShardFile(msgspec.Struct, frozen=True):
     """A Parquet file of a shard as written.
 
     path: below its folder. The ids are None for an empty file. images_sha256: of the images that it
-    was made of, as ImageBatch has it of a whole shard; empty where nobody asked.
+    was made of, as ImageBatch has it of a whole shard; empty where nobody asked. Raises ValueError
+    for a path or a split that could lead elsewhere.
     """
 
     path: str
     split: str
-    rows: int
-    bytes: int
+    rows: Count
+    bytes: Count
     sha256: str
-    first_image_id: int | None
-    last_image_id: int | None
+    first_image_id: Count | None
+    last_image_id: Count | None
     images_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        check_path_below(self.path)
+        check_name(self.split)
 
     @property
     def final_path(self) -> str:
@@ -46,26 +57,18 @@ class ShardFile(NamedTuple):
         return _TOKEN.sub("", self.path)
 
     @property
+    def published(self) -> "ShardFile":
+        """The file as it is once it has its final path."""
+        return msgspec.structs.replace(self, path=self.final_path)
+
+    @property
     def order(self) -> tuple[str, int, str]:
         """The sort key of files in the order of their shards: part-100000 is after part-99999."""
         return self.split, len(self.final_path), self.final_path
 
 
-SHARD_FILE = {
-    "path": is_path_below,
-    "split": is_name,
-    "rows": is_count,
-    "bytes": is_count,
-    "sha256": str,
-    "first_image_id": (is_count, None),
-    "last_image_id": (is_count, None),
-    "images_sha256": str,
-}
-"""The shape of a ShardFile in JSON."""
-
-
-class FinishedShard(NamedTuple):
-    """A shard whose file is written, and all that was counted on the way.
+class FinishedShard(msgspec.Struct, frozen=True):
+    """A shard whose file is written, and all that was counted on the way: the shard's note.
 
     rejects: the images that could not be read.
     """
@@ -75,25 +78,10 @@ class FinishedShard(NamedTuple):
     rejects: tuple[Reject, ...] = ()
     sample: Sample = Sample()
 
-    def to_json(self) -> bytes:
-        """The shard's note."""
-        return msgspec.json.encode(self)
-
-    @staticmethod
-    def from_json(content: bytes) -> "FinishedShard":
-        """The shard of a note; raises ValueError where the bytes are not a note."""
-        try:
-            finished = msgspec.json.decode(content, type=FinishedShard)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise ValueError(str(error)) from error
-        ids, labels, pixels, _ = finished.sample
+    def __post_init__(self) -> None:
+        ids, labels, pixels, _ = self.sample
         if len(labels) != len(ids) or len(pixels) != len(ids) * PIXELS:
             raise ValueError("its sample has parts of different lengths")
-        if not all(map(is_count, ids)):
-            raise ValueError("its sample has an image_id that is out of range")
-        if not all(NO_LABEL <= label <= MAX_LABEL for label in labels):
-            raise ValueError("its sample has a label that is out of range")
-        return finished
 
 
 def read_note(folder: str, name: str, latent_bytes: int = 0) -> FinishedShard | None:
@@ -115,7 +103,7 @@ def write_note(folder: str, name: str, finished: FinishedShard) -> FinishedShard
     latent_bytes = len(finished.sample.latents) // max(1, len(finished.sample.image_ids))
     while True:
         try:
-            swap(path, finished.to_json(), seen)
+            swap(path, msgspec.json.encode(finished), seen)
         except ChangedError:
             seen = read_versioned(path)
             noted = seen and _usable(folder, name, latent_bytes, seen.content)
@@ -127,7 +115,7 @@ def write_note(folder: str, name: str, finished: FinishedShard) -> FinishedShard
 
 def _usable(folder: str, name: str, latent_bytes: int, content: bytes) -> FinishedShard | None:
     try:
-        noted = FinishedShard.from_json(content)
+        noted = decode(content, FinishedShard)
         file, sample = noted.file, noted.sample
         is_of_shard = file.final_path == name and f"/split={file.split}/" in name
         is_sample_whole = len(sample.latents) == len(sample.image_ids) * latent_bytes

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
 
-from transforms.latents import LatentBatch, LatentFormat
+from transforms.latents import LatentBatch, LatentFormat, Metadata
 from transforms.quantize import Quantization, stored_values
 from transforms.sizes import Sizes, add_sizes
 from transforms.write_shards import WriteShards
@@ -48,12 +47,12 @@ class WriteLatents(WriteShards):
         self,
         output: str,
         characters: Mapping[int, str],
-        metadata: Mapping[str, Any],
+        metadata: Metadata,
         *,
         compatible: bool = False,
         noted: bool = False,
     ) -> None:
-        latents = LatentFormat(dict(characters), dict(metadata), compatible)
+        latents = LatentFormat(dict(characters), metadata, compatible)
         super().__init__(output, latents, noted=noted)
 
 

@@ -6,8 +6,7 @@ What can be wrong is found before Beam and an engine are imported, which takes l
 so; the graph is in pipeline.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from beam_job.compress.options import CompressOptions
 from beam_job.console import say, tell
@@ -18,7 +17,7 @@ from beam_job.datasets.staging import known_dataset
 from beam_job.exit_status import DONE, WITH_REJECTS
 from beam_job.outputs import run_directory
 from beam_job.outputs.attempt import check_output
-from beam_job.outputs.run_directory import MEGABYTE, RUN
+from beam_job.outputs.run_directory import MEGABYTE, RUN, Manifest
 from beam_job.outputs.seal import PUBLISHED, read_sealed
 from beam_job.runners.beam_flags import BeamFlags, set_up_stores
 from beam_job.runners.runner import check_runner, engine_for
@@ -61,10 +60,10 @@ def run(options: CompressOptions, beam_flags: BeamFlags) -> int:
             )
         return DONE
     try:
-        manifest, sizes = read_sealed(options.output, RUN, run_directory.SIZES)
-        rejected = sum(split["rejected"] for split in manifest["dataset"]["splits"].values())
+        manifest = read_sealed(options.output, run_directory.MANIFEST, Manifest)
+        rejected = sum(counts.rejected for counts in manifest.dataset.splits.values())
         if not options.quiet:
-            _show(options, manifest, sizes, rejected)
+            _show(options, manifest, rejected)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(PUBLISHED) from interrupt
     return WITH_REJECTS if rejected else DONE
@@ -137,20 +136,17 @@ def _split_plan(options: CompressOptions, split: str, images: int) -> str:
     )
 
 
-def _show(
-    options: CompressOptions, manifest: Mapping[str, Any], sizes: Mapping[str, Any], rejected: int
-) -> None:
-    from beam_job.reports.sizes import terminal_table
+def _show(options: CompressOptions, manifest: Manifest, rejected: int) -> None:
+    from beam_job.reports.sizes import RunSizes, terminal_table
 
     output = options.output
-    say(*terminal_table(sizes), "")
-    folders = [f"{LATENTS_FOLDER}/split={split}" for split in manifest["dataset"]["splits"]]
-    others = [file["path"] for file in manifest["files"] if "rows" not in file]
-    for path in (*folders, *others):
+    say(*terminal_table(read_sealed(output, run_directory.SIZES, RunSizes)), "")
+    folders = [f"{LATENTS_FOLDER}/split={split}" for split in manifest.dataset.splits]
+    for path in (*folders, *(file.path for file in manifest.documents)):
         say(child(output, path))
     report = child(output, run_directory.REPORT)
     say(*([report] if exists(report) else []), child(output, run_directory.MANIFEST))
-    tell(*(f"note: {note}" for note in (*manifest["notes"], *manifest["warnings"])))
+    tell(*(f"note: {note}" for note in (*manifest.notes, *manifest.warnings)))
     if rejected:
         tell(
             f"note: {rejected:,} image{'s' * (rejected > 1)} could not be read, within "

@@ -7,23 +7,30 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
 from operator import attrgetter
-from typing import Any
 
 import msgspec
 
-from beam_job.outputs.attempt import Attempt
+from beam_job.outputs.attempt import Attempt, Flag
 from beam_job.outputs.file_list import FILE_LIST, MAX_LISTED, file_list
-from beam_job.outputs.model_record import STORED_DTYPES
 from beam_job.outputs.redaction import recorded_source
-from beam_job.outputs.run_directory import FORMAT, FORMAT_VERSION, REJECTS, RUN, SIZES, versions
+from beam_job.outputs.run_directory import (
+    REJECTS,
+    RUN,
+    SIZES,
+    DatasetRecord,
+    ListedFile,
+    Manifest,
+    SplitCounts,
+    versions,
+)
 from beam_job.outputs.seal import is_sealed, seal
 from beam_job.reports.run_report import SAMPLE, draw_report, sample_table_bytes
 from beam_job.reports.sizes import clipping_notes, sizes_report
 from transforms.errors import STORAGE_ERRORS, InputError, JobError, RunError
 from transforms.images import Reject, Sample, too_many_rejects
 from transforms.inputs.dataset import Source
-from transforms.latents import no_latents
-from transforms.quantize import Quantization
+from transforms.json_documents import encode
+from transforms.latents import ModelRecord, no_latents
 from transforms.shard_files import ShardFile
 from transforms.sizes import Sizes
 from transforms.storage.files import facts_of
@@ -38,7 +45,7 @@ class Run:
     staged: images that there should be, by split. model: what identifies the encoder.
     decoder_engine: what decodes for the report, as load_decoder has it. model_path: where workers
     find the model; None for the one that comes with the package. created: when the run began.
-    versions: of what began it. notes: what was taken for granted of the input.
+    versions: of what began it. notes: what was assumed of the input.
     """
 
     attempt: Attempt
@@ -49,19 +56,14 @@ class Run:
     staged: dict[str, int]
     shards: dict[str, int]
     characters: dict[int, str]
-    model: dict[str, Any]
-    flags: dict[str, Any]
+    model: ModelRecord
+    flags: dict[str, Flag]
     versions: dict[str, str]
     max_rejects: int
     decoder_engine: str | None
     model_path: str | None
-    warnings: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def quantization(self) -> Quantization | None:
-        """How the latents are stored in whole numbers; None where they are floats."""
-        return msgspec.convert(self.model["quantization"], Quantization | None)
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def complete(
@@ -86,26 +88,25 @@ def complete(
     ordered = sorted(files, key=attrgetter("order"))
     check_files(run.shards, ordered)
     sizes = {split: sizes[split] for split in run.staged}  # In the order of the dataset.
-    documents = {SIZES: _json(sizes_report(sizes, run.sources))}
+    documents = {SIZES: encode(sizes_report(sizes, run.sources))}
     if rejects:
         documents[REJECTS] = _lines(rejects)
     if samples:
         documents[SAMPLE] = sample_table_bytes(samples, run.model)
-    listed = []
+    listed: list[ShardFile | ListedFile] = []
     if len(ordered) > MAX_LISTED:
         documents[FILE_LIST] = file_list(ordered)
     else:
-        listed = [file._replace(path=file.final_path)._asdict() for file in ordered]
-    listed += [{"path": name, **facts_of(content)._asdict()} for name, content in documents.items()]
-    manifest = {**_manifest(run, ordered, sizes), "files": listed}
+        listed += [file.published for file in ordered]
+    listed += [ListedFile(name, *facts_of(content)) for name, content in documents.items()]
     seal(
         run.attempt,
         RUN,
         {file.final_path: file.path for file in ordered},
         documents,
-        _json(manifest),
-        replace=run.flags["overwrite"],
-        blank=no_latents(run.model["latent_size"], STORED_DTYPES[run.model["latent_dtype"]]),
+        encode(_manifest(run, ordered, sizes, listed)),
+        replace=bool(run.flags["overwrite"]),
+        blank=no_latents(run.model.latent_size, run.model.stored_dtype),
     )
     _draw(run)
 
@@ -166,38 +167,42 @@ def _lines(rejects: Sequence[Reject]) -> bytes:
     return "".join(json.dumps(reject._asdict()) + "\n" for reject in rejects).encode()
 
 
-def _manifest(run: Run, files: Sequence[ShardFile], sizes: Mapping[str, Sizes]) -> dict[str, Any]:
+def _manifest(
+    run: Run,
+    files: Sequence[ShardFile],
+    sizes: Mapping[str, Sizes],
+    listed: Sequence[ShardFile | ListedFile],
+) -> Manifest:
     splits = {
-        split: {
-            "images": run.staged[split],
-            "shards": run.shards[split],
-            "read": sizes[split].images_read,
-            "rejected": sizes[split].images_rejected,
-            "encoded": sizes[split].images_encoded,
-            "written": sizes[split].images_written,
-            "clipped_values": sizes[split].clipped_values,
-            "clipped_images": sizes[split].clipped_images,
-        }
-        for split in run.staged
+        split: SplitCounts(
+            images=run.staged[split],
+            shards=run.shards[split],
+            read=counted.images_read,
+            rejected=counted.images_rejected,
+            encoded=counted.images_encoded,
+            written=counted.images_written,
+            clipped_values=counted.clipped_values,
+            clipped_images=counted.clipped_images,
+        )
+        for split, counted in sizes.items()
     }
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "run_id": run.attempt.run_id,
-        "created": run.created,
-        "warnings": [*run.warnings, *clipping_notes(sizes), *_version_notes(run.versions)],
-        "notes": list(run.notes),
-        "dataset": {
-            "name": run.dataset,
-            "fingerprint": run.fingerprint or _fingerprint(files),
-            "splits": splits,
-            "sources": [recorded_source(source) for source in run.sources],
-        },
-        "model": run.model,
-        "characters": run.characters,
-        "flags": run.flags,
-        "versions": run.versions,
-    }
+    return Manifest(
+        run_id=run.attempt.run_id,
+        created=run.created,
+        warnings=(*run.warnings, *clipping_notes(sizes), *_version_notes(run.versions)),
+        notes=run.notes,
+        dataset=DatasetRecord(
+            run.dataset,
+            run.fingerprint or _fingerprint(files),
+            splits,
+            tuple(recorded_source(source) for source in run.sources),
+        ),
+        model=run.model,
+        characters=run.characters,
+        flags=run.flags,
+        versions=run.versions,
+        files=tuple(msgspec.Raw(msgspec.json.encode(file)) for file in listed),
+    )
 
 
 def _version_notes(launched: Mapping[str, str]) -> list[str]:
@@ -206,10 +211,6 @@ def _version_notes(launched: Mapping[str, str]) -> list[str]:
     names = [name for name in {**launched, **here} if launched.get(name) != here.get(name)]
     differing = [f"{name} {here.get(name)}, not {launched.get(name)}" for name in names]
     return [f"Workers have other versions: {'; '.join(differing)}."] if differing else []
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def _fingerprint(files: Sequence[ShardFile]) -> str:

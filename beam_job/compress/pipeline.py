@@ -10,11 +10,11 @@ from apache_beam.pvalue import TaggedOutput
 from beam_job.compress.complete import Run, complete
 from beam_job.compress.options import CompressOptions
 from beam_job.datasets.staging import stage_named, with_gzips_staged
-from beam_job.outputs.attempt import Attempt, abandon, begin
-from beam_job.outputs.model_record import STORED_DTYPES, latents_metadata, model_facts
+from beam_job.outputs.attempt import Attempt, Job, JobDataset, abandon, begin, now
+from beam_job.outputs.model_record import latents_metadata, model_record
 from beam_job.outputs.redaction import recorded_flags, recorded_options, recorded_source
-from beam_job.outputs.resume import continued, describe, job_of, leave
-from beam_job.outputs.run_directory import RUN
+from beam_job.outputs.resume import continued, describe, leave
+from beam_job.outputs.run_directory import RUN, versions
 from beam_job.outputs.seal import interruptible
 from beam_job.progress import Progress, tick
 from beam_job.runners.beam_flags import BeamFlags
@@ -23,7 +23,7 @@ from beam_job.runners.runner import Runner, model_for
 from transforms.encode import Encode, EncoderHandler
 from transforms.images import Reject, Sample, Stretch, with_sample
 from transforms.inputs.dataset import Dataset, cut_stretches
-from transforms.latents import LATENTS_FOLDER, LatentBatch
+from transforms.latents import LATENTS_FOLDER, LatentBatch, ModelRecord
 from transforms.models.choice import (
     INT8,
     Engine,
@@ -72,14 +72,14 @@ def run(
     here = choose_engine(model, None, engine.precision) if runner.workers_elsewhere else engine
     encoder = load_encoder(model, here)
     decodes = decoder_engine(here.name)
-    facts = model_facts(model, engine, encoder, options.latent_dtype, quantization)
+    record = model_record(model, engine, encoder, options.latent_dtype, quantization)
     if model.decoder:  # One that cannot be loaded is found now, not at the end.
         load_decoder(model, decodes)
     attempt = begin(options.output, "--output", replace=options.overwrite or options.resume)
     try:
         with interruptible(attempt, RUN):
             dataset = dataset or stage_named(options)
-            job = _job(options, dataset, facts)
+            job = _job(options, dataset, record)
             if options.resume:
                 attempt = continued(attempt, job, strictly=True)
             created = describe(attempt, job)
@@ -95,9 +95,9 @@ def run(
                 staged=dataset.rows,
                 shards={key.split: key.of for key in keys},
                 characters=dataset.characters,
-                model=facts,
+                model=record,
                 flags={**recorded_options(vars(options)), "beam": recorded_flags(beam_flags.flags)},
-                versions=job["versions"],
+                versions=job.versions,
                 max_rejects=options.max_rejects,
                 decoder_engine=decodes,
                 model_path=model_for(runner, model, options.model, attempt.folder),
@@ -114,20 +114,17 @@ def run(
     abandon(attempt)
 
 
-def _job(options: CompressOptions, dataset: Dataset, model: dict[str, Any]) -> dict[str, Any]:
+def _job(options: CompressOptions, dataset: Dataset, model: ModelRecord) -> Job:
     """What decides the content of a run's files."""
-    return job_of(
-        {
-            "dataset": {
-                "name": dataset.name,
-                "fingerprint": dataset.fingerprint,
-                "images": dataset.rows,
-                "sources": [recorded_source(source) for source in dataset.sources],
-                "characters": dataset.characters,
-            },
-            "model": model,
-            "flags": {name: getattr(options, name) for name in _DECIDING_FLAGS},
-        }
+    sources = tuple(recorded_source(source) for source in dataset.sources)
+    return Job(
+        created=now(),
+        dataset=JobDataset(
+            dataset.name, dataset.fingerprint, dataset.rows, sources, dataset.characters
+        ),
+        model=model,
+        flags={name: getattr(options, name) for name in _DECIDING_FLAGS},
+        versions=versions(),
     )
 
 
@@ -161,7 +158,7 @@ def build_pipeline(
         | "Shards" >> beam.Create(list(stretches), reshuffle=False)
         | "SpreadShards" >> beam.Reshuffle()
         | "FindFinished"
-        >> beam.ParDo(_FindFinished(attempt, model["latent_bytes"])).with_outputs(
+        >> beam.ParDo(_FindFinished(attempt, model.latent_bytes)).with_outputs(
             _FindFinished.FINISHED, main="left"
         )
     )
@@ -175,8 +172,7 @@ def build_pipeline(
     latents = (
         images
         | "Encode" >> Encode(_encoder_handler(planned.model_path, model))
-        | "StoreLatents"
-        >> beam.ParDo(StoreLatents(STORED_DTYPES[options.latent_dtype], planned.quantization))
+        | "StoreLatents" >> beam.ParDo(StoreLatents(model.stored_dtype, model.quantization))
     )
     written = latents | "WriteLatents" >> WriteLatents(
         attempt.folder,
@@ -250,10 +246,9 @@ def _samples(finished: FinishedShard) -> Iterator[tuple[str, Sample]]:
         yield finished.file.split, finished.sample
 
 
-def _encoder_handler(name: str | None, facts: dict[str, Any]) -> EncoderHandler:
-    engine = Engine(facts["engine"], facts["precision"])
-    sha256 = facts["int8_sha256" if engine.precision == INT8 else "sha256"]
-    return EncoderHandler(name, engine, sha256)
+def _encoder_handler(name: str | None, model: ModelRecord) -> EncoderHandler:
+    sha256 = model.int8_sha256 if model.precision == INT8 else model.sha256
+    return EncoderHandler(name, Engine(model.engine, model.precision), sha256)
 
 
 def _note_progress(batch: LatentBatch, path: str) -> None:

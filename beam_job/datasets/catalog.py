@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import convert
+
 from transforms.errors import InputError, first_line
 from transforms.images import Segment
 from transforms.inputs.dataset import (
-    SOURCE,
     Dataset,
     ImageFile,
     Source,
@@ -14,6 +15,7 @@ from transforms.inputs.dataset import (
     split_names,
 )
 from transforms.json_documents import (
+    Header,
     check_shape,
     check_version,
     is_count,
@@ -48,7 +50,7 @@ _STAGED = {
     "name": str,
     "fingerprint": str,
     "characters": {...: str},
-    "sources": [SOURCE],
+    "sources": [dict],
     "files": [
         {
             "path": is_path_below,
@@ -82,7 +84,7 @@ def staged_dataset(data_dir: str, name: str) -> Dataset | None:
         return None
     try:
         description = read_json(path)
-        check_version(description, DATASET_VERSION, path)
+        check_version(convert(description, Header), DATASET_VERSION, path)
         return _described(folder, description)
     except (ValueError, TypeError, OSError) as error:
         raise InputError(
@@ -119,6 +121,6 @@ def _described(folder: str, description: dict[str, Any]) -> Dataset:
         description["name"],
         files,
         characters,
-        tuple(Source(**source) for source in description["sources"]),
+        convert(description["sources"], tuple[Source, ...]),
         description["fingerprint"],
     )

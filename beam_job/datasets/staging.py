@@ -13,13 +13,25 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import to_builtins
 
 from beam_job.datasets.catalog import DATASET_FILE, DATASET_VERSION, staged_dataset, staged_folder
 from beam_job.datasets.emnist import Split, archive_source, emnist_splits, fetch_archive
 from beam_job.datasets.sample import sample_splits
 from beam_job.datasets.selection import EMNIST_NAMES, ImageOptions, StageOptions
-from beam_job.outputs.attempt import Attempt, Kind, abandon, begin, folder_of, sealed_id
-from beam_job.outputs.resume import continued, describe, job_of, leave
+from beam_job.outputs.attempt import (
+    Attempt,
+    Flag,
+    Job,
+    Kind,
+    abandon,
+    begin,
+    folder_of,
+    now,
+    sealed_id,
+)
+from beam_job.outputs.resume import continued, describe, leave
+from beam_job.outputs.run_directory import versions
 from beam_job.outputs.seal import interruptible, seal
 from transforms.errors import ChangedError, FilledError, InputError
 from transforms.images import (
@@ -126,10 +138,13 @@ def _seal(attempt: Attempt, files: Mapping[str, str], content: bytes) -> None:
         remove(folder_of(attempt.output, run_id))
 
 
-def _job(name: str, options: StageOptions) -> dict[str, Any]:
+def _job(name: str, options: StageOptions) -> Job:
     """What decides the content of staged files."""
-    flags = {"shard_size": options.shard_size, "batch_size": options.batch_size}
-    return job_of({"dataset": name, "flags": flags})
+    flags: dict[str, Flag] = {
+        "shard_size": options.shard_size,
+        "batch_size": options.batch_size,
+    }
+    return Job(created=now(), dataset=name, flags=flags, versions=versions())
 
 
 def _stage(
@@ -168,7 +183,7 @@ def _stage(
             "splits": {split: len(images) for split, (images, _) in splits.items()},
             "shard_size": options.shard_size,
             "characters": CHARACTERS[name],
-            "sources": [source._asdict() for source in sources],
+            "sources": [to_builtins(source) for source in sources],
             "files": [file.description for file in files],
         }
         return {file.name: file.written for file in files}, description

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import to_builtins
 from tqdm import tqdm
 
 from beam_job import __version__
@@ -37,7 +38,7 @@ from beam_job.evaluate.report import (
     terminal_table,
 )
 from beam_job.outputs.attempt import Attempt, abandon, begin
-from beam_job.outputs.model_record import latents_metadata, model_facts
+from beam_job.outputs.model_record import latents_metadata, model_record
 from beam_job.outputs.redaction import recorded_source
 from beam_job.outputs.seal import seal
 from beam_job.outputs.versions import versions_of
@@ -146,8 +147,8 @@ def _file_format(dataset: Dataset, model: Model, encoder: Network) -> FileFormat
     """What a run of `compress` on this dataset would write."""
 
     def file_format(latent_dtype: str, quantization: Quantization | None) -> LatentFormat:
-        facts = model_facts(model, Engine(), encoder, latent_dtype, quantization)
-        return LatentFormat(dataset.characters, latents_metadata(dataset.name, facts))
+        record = model_record(model, Engine(), encoder, latent_dtype, quantization)
+        return LatentFormat(dataset.characters, latents_metadata(dataset.name, record))
 
     return file_format
 
@@ -234,7 +235,7 @@ def _what(dataset: Dataset, model: Model, subject: Subject) -> dict[str, Any]:
         "dataset": {
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
-            "sources": [recorded_source(source) for source in dataset.sources],
+            "sources": [to_builtins(recorded_source(source)) for source in dataset.sources],
         },
         "model": {
             "name": model.name,

@@ -1,6 +1,5 @@
 """An attempt: one try at an output, in a folder `_incomplete-ID` that nobody else writes to."""
 
-import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
@@ -10,8 +9,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from transforms.errors import STORAGE_ERRORS, InputError, RunError, StoreFailedError
-from transforms.json_documents import parse_json, read_json
+from transforms.inputs.dataset import Source
+from transforms.json_documents import encode, parse_json, read_document
+from transforms.latents import ModelRecord
 from transforms.storage.files import (
     Versioned,
     child,
@@ -51,6 +54,33 @@ class Kind:
     format: str | None = None
 
 
+Flag = str | bool | int | float | None | list[str]
+"""The value of a flag as documents record it."""
+
+
+class JobDataset(msgspec.Struct, frozen=True):
+    """The images of a job. images: how many, by split."""
+
+    name: str
+    fingerprint: str | None
+    images: dict[str, int]
+    sources: tuple[Source, ...]
+    characters: dict[int, str]
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """job.json: what an attempt is a try at, by all that decides the content of its files.
+
+    Without versions it is not known yet, or never will be.
+    """
+
+    created: str = ""
+    dataset: JobDataset | str = ""
+    model: ModelRecord | None = None
+    flags: dict[str, Flag] = {}
+    versions: dict[str, str] = {}
+
+
 class Attempt(NamedTuple):
     """One try at an output.
 
@@ -81,12 +111,11 @@ def begin(output: str, flag: str, *, replace: bool = True) -> Attempt:
     replace: whether it puts an end to those that are there. Raises InputError, naming the flag,
     where the output cannot be written; StoreFailedError where its store fails.
     """
-    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     try:
         made = _missing_folders(Path(output)) if is_local(output) else ()
         replaces = tuple(attempt_ids(output)) if replace else ()
         attempt = Attempt(output, uuid.uuid4().hex[:12], replaces, made)
-        write_bytes(child(attempt.folder, JOB), json.dumps({"created": created}).encode())
+        write_bytes(child(attempt.folder, JOB), encode(Job(created=now())))
     except StoreFailedError:
         raise
     except (*STORAGE_ERRORS, RunError) as error:
@@ -96,6 +125,11 @@ def begin(output: str, flag: str, *, replace: bool = True) -> Attempt:
             f"{flag}={output} cannot be written ({reason}): give a folder that can"
         ) from error
     return attempt
+
+
+def now() -> str:
+    """The time, to a second, as documents have it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _missing_folders(output: Path) -> tuple[str, ...]:
@@ -136,13 +170,14 @@ def attempt_ids(output: str) -> list[str]:
     return [name.removeprefix(ATTEMPT_PREFIX) for name in kept]
 
 
-def read_job(attempt: Attempt) -> Mapping[str, Any] | None:
-    """What an attempt is a try at; None where that cannot be read."""
+def read_job(attempt: Attempt) -> Job | None:
+    """What an attempt is a try at; None where that is not known, or leads elsewhere."""
     try:
-        job = read_json(child(attempt.folder, JOB))
-    except (ValueError, OSError):
+        check_no_links(attempt.output, [f"{ATTEMPT_PREFIX}{attempt.run_id}"])
+        job = read_document(child(attempt.folder, JOB), Job)
+    except (ValueError, OSError, InputError):
         return None
-    return job if isinstance(job, dict) and "created" in job else None
+    return job if job.versions else None
 
 
 def sealed_id(output: str, kind: Kind) -> str | None:

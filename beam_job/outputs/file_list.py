@@ -1,12 +1,13 @@
 """The list of a run's files, where it is too long for the manifest."""
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, starmap
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from msgspec.structs import astuple
 
 from transforms.errors import InputError, first_line
 from transforms.images import check_row_groups
@@ -20,10 +21,9 @@ MAX_LISTED = 10_000
 MAX_LIST_BYTES = 256 << 20
 """A file takes 72 bytes in the list: 3.7 million files."""
 
+_FIELDS = ShardFile.__struct_fields__
 _TEXTS = ["path", "split", "sha256", "images_sha256"]
-_SCHEMA = pa.schema(
-    [(name, pa.string() if name in _TEXTS else pa.int64()) for name in ShardFile._fields]
-)
+_SCHEMA = pa.schema([(name, pa.string() if name in _TEXTS else pa.int64()) for name in _FIELDS])
 _MAX_CHARACTERS = 4096
 _ROWS_AT_ONCE = 10_000
 
@@ -33,9 +33,7 @@ def file_list(files: Sequence[ShardFile]) -> bytes:
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, _SCHEMA, compression="zstd", use_dictionary=["split"]) as writer:
         for start in range(0, len(files), _ROWS_AT_ONCE):
-            rows = [
-                file._replace(path=file.final_path) for file in files[start : start + _ROWS_AT_ONCE]
-            ]
+            rows = [astuple(file.published) for file in files[start : start + _ROWS_AT_ONCE]]
             columns = [list(column) for column in zip(*rows, strict=True)]
             writer.write_table(pa.table(columns, _SCHEMA))
     content: bytes = sink.getvalue().to_pybytes()
@@ -56,8 +54,8 @@ def listed_files(content: bytes) -> Iterator[ShardFile]:
             for batch in chain.from_iterable(
                 parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[group]) for group in groups
             ):
-                columns = [_checked(batch.column(name), name) for name in ShardFile._fields]
-                yield from map(ShardFile._make, zip(*columns, strict=True))
+                columns = [_checked(batch.column(name), name) for name in _FIELDS]
+                yield from starmap(ShardFile, zip(*columns, strict=True))
     except (pa.ArrowException, OSError, InputError) as error:
         raise ValueError(f"{FILE_LIST} is not a list of files: {first_line(error)}") from error
 

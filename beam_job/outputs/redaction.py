@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from transforms.inputs.dataset import Source
 
 _ADDRESSES = frozenset({"artifact_endpoint", "flink_master", "job_endpoint", "spark_master_url"})
@@ -136,6 +138,6 @@ def without_credentials(text: str, scheme: str | None = None) -> str:
     return scheme + (_OBJECT_QUERY if scheme.lower() in _STORES else _QUERY).sub("", rest)
 
 
-def recorded_source(source: Source) -> dict[str, Any]:
-    """A source as JSON values; a URL without credentials."""
-    return {**source._asdict(), "path": without_credentials(source.path)}
+def recorded_source(source: Source) -> Source:
+    """A source as documents record it; a URL without credentials."""
+    return replace(source, path=without_credentials(source.path))

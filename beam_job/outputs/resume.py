@@ -6,21 +6,20 @@ file is there. A later command for the same job takes the attempt, and the graph
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timezone
 from typing import Any
 
+import msgspec
+
 from beam_job.outputs.attempt import (
-    ATTEMPT_PREFIX,
     JOB,
     Attempt,
+    Job,
     Kind,
     abandon,
-    check_no_links,
     read_job,
     sealed_id,
     unfinished_attempts,
 )
-from beam_job.outputs.run_directory import versions
 from beam_job.outputs.seal import read_claim
 from transforms.errors import (
     STORAGE_ERRORS,
@@ -31,6 +30,7 @@ from transforms.errors import (
     RunError,
     StoreFailedError,
 )
+from transforms.json_documents import encode
 from transforms.shard_files import NOTES_FOLDER
 from transforms.storage.files import child, list_folder, remove, write_bytes
 
@@ -42,34 +42,23 @@ _SHOWN_CHARACTERS = 60
 _SHOWN_DIFFERENCES = 10
 
 
-def job_of(deciding: Mapping[str, Any]) -> dict[str, Any]:
-    """A job as JSON values: what decides the content of its files, and when it began."""
-    job = {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **deciding,
-        "versions": versions(),
-    }
-    as_json: dict[str, Any] = json.loads(json.dumps(job))
-    return as_json
-
-
-def continued(attempt: Attempt, job: Mapping[str, Any], *, strictly: bool) -> Attempt:
+def continued(attempt: Attempt, job: Job, *, strictly: bool) -> Attempt:
     """The unfinished attempt at the same job, instead of this one; this one where there is none.
 
     strictly: raises InputError where there are only attempts at other jobs.
     """
-    claim = read_claim(attempt.output)
+    claim, _ = read_claim(attempt.output)
     there = unfinished_attempts(attempt.output)
     others = [
         one for one in there if one.run_id != attempt.run_id and not claim.is_lost(one.run_id)
     ]
-    known = [(other, found) for other in others if (found := _described(other)) is not None]
-    same = [other for other, found in known if not list(differences(found, job))]
+    known = [(other, found) for other in others if (found := read_job(other)) is not None]
+    same = [other for other, found in known if not list(_differences(found, job))]
     if not same and known and strictly:
         other, found = known[0]
         raise InputError(
             f"--resume: the unfinished run {other.folder} is another one, by "
-            f"{in_words(differences(found, job))}: give the same flags to continue it, or "
+            f"{in_words(_differences(found, job))}: give the same flags to continue it, or "
             "--overwrite without --resume to start again"
         )
     if not same:
@@ -80,14 +69,8 @@ def continued(attempt: Attempt, job: Mapping[str, Any], *, strictly: bool) -> At
     return best._replace(replaces=(*replaces, attempt.run_id), continued=True)
 
 
-def _described(attempt: Attempt) -> Mapping[str, Any] | None:
-    """The job of an attempt; None for one that ended before it knew, or leads elsewhere."""
-    try:
-        check_no_links(attempt.output, [f"{ATTEMPT_PREFIX}{attempt.run_id}"])
-    except InputError:
-        return None
-    job = read_job(attempt)
-    return job if job is not None and "versions" in job else None
+def _differences(there: Job, here: Job) -> Iterator[str]:
+    return differences(msgspec.to_builtins(there), msgspec.to_builtins(here))
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
@@ -123,12 +106,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
-def describe(attempt: Attempt, job: Mapping[str, Any]) -> str:
+def describe(attempt: Attempt, job: Job) -> str:
     """When a job began; writes down what it is, unless an earlier command for it has."""
-    there = _described(attempt)
+    there = read_job(attempt)
     if there is None:
-        write_bytes(child(attempt.folder, JOB), json.dumps(job, indent=1).encode())
-    return str((there or job)["created"])
+        write_bytes(child(attempt.folder, JOB), encode(job))
+    return (there or job).created
 
 
 def finished_shards(attempt: Attempt) -> int:

@@ -1,4 +1,4 @@
-"""What there is in a run directory, and whether a run may be written to one."""
+"""What there is in a run directory: its documents, and reading a complete run."""
 
 import os
 import platform
@@ -7,28 +7,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from itertools import zip_longest
-from typing import Any
 
 import msgspec
 
 from beam_job import __version__
-from beam_job.outputs.attempt import Kind
+from beam_job.outputs.attempt import Flag, Kind
 from beam_job.outputs.file_list import FILE_LIST, MAX_LIST_BYTES, listed_files
-from beam_job.outputs.model_record import MODEL_FACTS
 from beam_job.outputs.versions import versions_if_installed, versions_of
 from transforms.errors import InputError, first_line
 from transforms.images import ShardKey
-from transforms.inputs.dataset import SOURCE, is_split_name, shard_keys
+from transforms.inputs.dataset import Source, is_split_name, shard_keys
 from transforms.json_documents import (
-    check_shape,
+    MAX_JSON_BYTES,
+    Count,
+    Header,
+    check_path_below,
     check_version,
-    is_count,
-    is_path_below,
-    read_json,
+    decode,
 )
-from transforms.latents import LATENTS_FOLDER
-from transforms.quantize import Quantization
-from transforms.shard_files import SHARD_FILE, ShardFile
+from transforms.latents import LATENTS_FOLDER, ModelRecord
+from transforms.shard_files import ShardFile
 from transforms.storage.files import child, is_local, read_bytes, read_versioned
 
 MANIFEST = "manifest.json"
@@ -53,23 +51,6 @@ MEGABYTE = 1024 * 1024
 _VERSIONS_OF = ("apache-beam", "keras", "numpy", "pyarrow", "tensorflow")
 _VERSIONS_IF_INSTALLED = ("ai-edge-litert", "ncnn")
 
-_COUNTS = ("images", "shards", "read", "rejected", "encoded", "written")
-CLIPPED = ("clipped_values", "clipped_images")
-"""Counts that earlier runs do not have."""
-_MANIFEST = {
-    "run_id": str,
-    "dataset": {
-        "name": str,
-        "fingerprint": str,
-        "splits": {...: dict.fromkeys(_COUNTS, is_count)},
-        "sources": [SOURCE],
-    },
-    "model": MODEL_FACTS,
-    "characters": {...: str},
-    "flags": {"shard_size": is_count, "dataset": (str, None)},
-    "files": [{"path": is_path_below, "bytes": is_count, "sha256": str}],
-}
-
 
 def versions() -> dict[str, str]:
     """The versions of what makes a run."""
@@ -81,6 +62,95 @@ def versions() -> dict[str, str]:
     }
 
 
+class SplitCounts(msgspec.Struct, frozen=True):
+    """How many images of a split each step saw; clipped_*: as Sizes, None in earlier runs."""
+
+    images: Count
+    shards: Count
+    read: Count
+    rejected: Count
+    encoded: Count
+    written: Count
+    clipped_values: Count | None = None
+    clipped_images: Count | None = None
+
+
+class DatasetRecord(msgspec.Struct, frozen=True):
+    """What a run was made of."""
+
+    name: str
+    fingerprint: str
+    splits: dict[str, SplitCounts]
+    sources: tuple[Source, ...]
+
+    def __post_init__(self) -> None:
+        if not all(map(is_split_name, self.splits)):
+            raise ValueError("the name of a split cannot be the name of a folder")
+
+
+class ListedFile(msgspec.Struct, frozen=True):
+    """Any file of a run. path: below the run directory."""
+
+    path: str
+    bytes: Count
+    sha256: str
+
+    def __post_init__(self) -> None:
+        check_path_below(self.path)
+
+
+class _CutBy(msgspec.Struct):
+    """The recorded flags that are read again. dataset: the name that was given, if one was."""
+
+    shard_size: Count
+    dataset: str | None
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """manifest.json, which makes a run complete.
+
+    notes: what was assumed of the input. files: each a ListedFile, those of latents a ShardFile.
+    """
+
+    format: str = FORMAT
+    format_version: Count = FORMAT_VERSION
+    run_id: str
+    created: str = ""
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    dataset: DatasetRecord
+    model: ModelRecord
+    characters: dict[int, str]
+    flags: dict[str, Flag]
+    versions: dict[str, str] = {}
+    files: tuple[msgspec.Raw, ...]
+
+    @cached_property
+    def listed(self) -> list[ListedFile]:
+        """The files that the manifest itself lists."""
+        return [decode(raw, ListedFile) for raw in self.files]
+
+    @cached_property
+    def documents(self) -> list[ListedFile]:
+        """Those that are not latents."""
+        return [file for file in self.listed if not _holds_latents(file)]
+
+    @cached_property
+    def shard_files(self) -> list[ShardFile]:
+        """Those that are; none where FILE_LIST lists them."""
+        pairs = zip(self.listed, self.files, strict=True)
+        return [decode(raw, ShardFile) for file, raw in pairs if _holds_latents(file)]
+
+    @cached_property
+    def cut_by(self) -> _CutBy:
+        """The flags that say how the dataset was named and cut."""
+        return msgspec.convert(self.flags, _CutBy)
+
+
+def _holds_latents(file: ListedFile) -> bool:
+    return file.path.startswith(f"{LATENTS_FOLDER}/")
+
+
 @dataclass(frozen=True)
 class CompleteRun:
     """A run that is there, as its manifest describes it.
@@ -89,14 +159,13 @@ class CompleteRun:
     """
 
     folder: str
-    manifest: dict[str, Any]
+    manifest: Manifest
     file_list: bytes | None = None
 
     @property
     def staged(self) -> dict[str, int]:
         """Images that the run was made of, by split, rejects among them."""
-        splits: dict[str, dict[str, int]] = self.manifest["dataset"]["splits"]
-        return {split: counts["images"] for split, counts in splits.items()}
+        return {split: counts.images for split, counts in self.manifest.dataset.splits.items()}
 
     @property
     def images(self) -> int:
@@ -106,17 +175,7 @@ class CompleteRun:
     @property
     def shard_size(self) -> int:
         """Images a shard."""
-        return int(self.manifest["flags"]["shard_size"])
-
-    @property
-    def characters(self) -> dict[int, str]:
-        """What each label stands for, where known."""
-        return {int(label): name for label, name in self.manifest["characters"].items()}
-
-    @property
-    def quantization(self) -> Quantization | None:
-        """How the latents are stored in whole numbers; None where they are floats."""
-        return msgspec.convert(self.manifest["model"]["quantization"], Quantization | None)
+        return self.manifest.cut_by.shard_size
 
     @property
     def bytes_per_image(self) -> float:
@@ -141,7 +200,7 @@ class CompleteRun:
             for _, key in shard_keys(split, self.staged[split], self.shard_size)
         )
         if self.file_list is None:
-            files = {file.path: file for file in self._listed()}
+            files = {file.path: file for file in self.manifest.shard_files}
             yield from ((key, files[_path(key)]) for key in keys)
             return
         for key, file in zip_longest(keys, listed_files(self.file_list)):
@@ -149,48 +208,9 @@ class CompleteRun:
                 raise ValueError(f"{FILE_LIST} does not list a file for each shard, in order")
             yield key, file
 
-    def _listed(self) -> Iterator[ShardFile]:
-        for file in self.manifest["files"]:
-            if file["path"].startswith(f"{LATENTS_FOLDER}/"):
-                yield ShardFile(**file)
-
 
 def _path(key: ShardKey) -> str:
     return f"{LATENTS_FOLDER}/{key.name}.parquet"
-
-
-def _check_manifest(run: CompleteRun) -> None:
-    """Raises ValueError unless all is there that will be asked of a manifest."""
-    manifest = run.manifest
-    check_shape(manifest, _MANIFEST)
-    quantization, size = run.quantization, manifest["model"]["latent_size"]
-    if quantization is not None and len(quantization.scale) != size:
-        raise ValueError(f"{len(quantization.scale)} scales for {size} values a latent")
-    for split, counts in manifest["dataset"]["splits"].items():
-        clipped = {name: counts[name] for name in CLIPPED if name in counts}
-        check_shape(clipped, {...: is_count}, f"dataset.splits.{split}")
-    if not run.shard_size:
-        raise ValueError("its shards have no images")
-    shards = sum(-(-images // run.shard_size) for images in run.staged.values())
-    # Before so many are gone through.
-    if run.file_list is None and shards > len(manifest["files"]):
-        raise ValueError(f"{len(manifest['files'])} files for {shards:,} shards")
-    for file in manifest["files"]:
-        if file["path"].startswith(f"{LATENTS_FOLDER}/"):
-            # Runs of the first edition have no checksums of their images.
-            check_shape({"images_sha256": "", **file}, SHARD_FILE, file["path"])
-
-
-def _read_list(folder: str, manifest: dict[str, Any]) -> bytes | None:
-    """The list of a run's files; None where the manifest lists them itself."""
-    check_shape(manifest, {"files": _MANIFEST["files"]})
-    listed = next((file for file in manifest["files"] if file["path"] == FILE_LIST), None)
-    if listed is None:
-        return None
-    content = read_bytes(child(folder, FILE_LIST), MAX_LIST_BYTES)
-    if (len(content), sha256(content).hexdigest()) != (listed["bytes"], listed["sha256"]):
-        raise ValueError(f"{FILE_LIST} is not the file that it names")
-    return content
 
 
 def complete_run(folder: str) -> CompleteRun:
@@ -201,25 +221,49 @@ def complete_run(folder: str) -> CompleteRun:
     path = child(folder, MANIFEST)
     # Path's own raises where the name is one that no folder can have.
     if is_local(folder) and not os.path.isdir(folder):  # noqa: PTH112
-        raise InputError(f"--input={folder} is no folder: give a run directory")
+        raise InputError(f"--input={folder} is not a folder: give a run directory")
     if read_versioned(path) is None:
         raise InputError(
             f"--input={folder} has no {MANIFEST}, so there is no complete run: give a run "
             "directory, or run compress again"
         )
     try:
-        manifest = read_json(path)
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"its format is {manifest['format']!r}")
-        check_version(manifest, FORMAT_VERSION, path)
+        manifest = _read_manifest(path)
         run = CompleteRun(folder, manifest, _read_list(folder, manifest))
-        _check_manifest(run)
-        if not all(map(is_split_name, run.staged)):
-            raise ValueError("a split is no name for a folder")
-        _ = run.images, run.characters  # What is missing is found now.
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        _check_shards(run)
+        _ = run.images  # What is missing is found now.
+    except (ValueError, KeyError, OSError) as error:
         raise InputError(
             f"{path} is not what compress writes ({type(error).__name__}: {first_line(error)}): it "
             "was altered; run compress again"
         ) from error
     return run
+
+
+def _read_manifest(path: str) -> Manifest:
+    content = read_bytes(path, MAX_JSON_BYTES)
+    header = decode(content, Header)
+    if header.format != FORMAT:
+        raise ValueError(f"its format is {header.format!r}")
+    check_version(header, FORMAT_VERSION, path)
+    return decode(content, Manifest)
+
+
+def _read_list(folder: str, manifest: Manifest) -> bytes | None:
+    """The list of a run's files; None where the manifest lists them itself."""
+    listed = next((file for file in manifest.listed if file.path == FILE_LIST), None)
+    if listed is None:
+        return None
+    content = read_bytes(child(folder, FILE_LIST), MAX_LIST_BYTES)
+    if (len(content), sha256(content).hexdigest()) != (listed.bytes, listed.sha256):
+        raise ValueError(f"{FILE_LIST} is not the file that it names")
+    return content
+
+
+def _check_shards(run: CompleteRun) -> None:
+    """Raises ValueError where a shard must lack its file, before all shards are gone through."""
+    if not run.shard_size:
+        raise ValueError("its shards have no images")
+    shards = sum(-(-images // run.shard_size) for images in run.staged.values())
+    if run.file_list is None and shards > len(run.manifest.files):
+        raise ValueError(f"{len(run.manifest.files)} files for {shards:,} shards")

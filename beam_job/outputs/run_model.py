@@ -13,28 +13,28 @@ def model_of_run(compressed: CompleteRun, named: str | None, *, decodes: bool) -
     manifest names is never asked for the model: the request would be signed by whoever reads the
     run. Raises InputError where the model cannot be found, or is another than the run's.
     """
-    facts = compressed.manifest["model"]
-    if named is None and not is_local(facts["name"]):
+    record = compressed.manifest.model
+    if named is None and not is_local(record.name):
         raise InputError(
-            f"--input={compressed.folder} was made with the model {facts['name']}, and a store "
+            f"--input={compressed.folder} was made with the model {record.name}, and a store "
             "that a run names is never asked: give the model by --model"
         )
     try:
-        model = find_model(named or facts["name"])
+        model = find_model(named or record.name)
     except InputError as error:
         if named is not None:
             raise
         raise InputError(
-            f"--input={compressed.folder} was made with the model {facts['name']}, which cannot "
+            f"--input={compressed.folder} was made with the model {record.name}, which cannot "
             f"be had ({error}): give it by --model"
         ) from error
-    is_same = model.encoder_sha256 == facts["sha256"]
+    is_same = model.encoder_sha256 == record.sha256
     if decodes:
-        is_same = is_same and model.decoder_sha256 == facts["decoder_sha256"]
+        is_same = is_same and model.decoder_sha256 == record.decoder_sha256
     if not is_same:
         raise InputError(
             f"--input={compressed.folder} holds latents of another model than {model.name}: of "
-            f"{facts['name']}, whose encoder has the SHA-256 {facts['sha256'][:12]}..., not "
+            f"{record.name}, whose encoder has the SHA-256 {record.sha256[:12]}..., not "
             f"{model.encoder_sha256[:12]}...: give the model that made them by --model"
         )
     return model

@@ -15,13 +15,14 @@ files for all of them, and the seal, whose SHA-256 they claim, names every file 
 whose seal differs (its machine has other versions) claims again, and removes the other's documents.
 """
 
-import json
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import msgspec
 
 from beam_job.outputs.attempt import (
     ATTEMPT_PREFIX,
@@ -43,7 +44,7 @@ from transforms.errors import (
     RunError,
     StoreFailedError,
 )
-from transforms.json_documents import is_path_below, parse_json, read_json
+from transforms.json_documents import Document, check_path_below, decode, read_document
 from transforms.storage.files import (
     Versioned,
     child,
@@ -65,22 +66,26 @@ PUBLISHED, NOT_PUBLISHED = "what it writes had been published", "nothing was pub
 """What an interrupted command says first."""
 
 _TRIES = 20
-_CLAIM_TEXTS = ("attempt", "seal", "documents")
 _BLANK = "blank"
 
 
-class Claim(NamedTuple):
-    """Which attempt may become an output, and what has to go before.
+class Claim(msgspec.Struct, frozen=True):
+    """_claim.json: which attempt may become an output, and what has to go before.
 
     seal: the SHA-256 of the seal. documents: the folder, below the output, that it comes from.
-    lost: folders, below the output, that have to go. seen: as it was read.
+    lost: folders, below the output, that have to go.
     """
 
-    attempt: str | None = None
-    seal: str = ""
-    documents: str = ""
-    lost: tuple[str, ...] = ()
-    seen: Versioned | None = None
+    attempt: str | None
+    seal: str
+    documents: str
+    lost: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in self.lost:
+            check_path_below(name)
+            if not name.startswith(ATTEMPT_PREFIX):
+                raise ValueError(f"{name[:60]!r} is not a folder of an attempt")
 
     def is_lost(self, run_id: str) -> bool:
         """Whether an attempt may no longer become the output."""
@@ -169,12 +174,11 @@ def _is_done(attempt: Attempt, kind: Kind, own: _Own, *, replace: bool) -> bool:
     who claims after it, which removes this attempt's folder.
     """
     output = attempt.output
-    claim = read_claim(output)
+    claim, seen = read_claim(output)
     is_claimed = (claim.attempt, claim.seal) == (attempt.run_id, own.seal)
     if is_claimed:
-        lost = [name for name in claim.lost if name.startswith(ATTEMPT_PREFIX)]
         trash = _trash(child(output, own.documents))
-        discard([child(output, name) for name in lost if is_path_below(name)], trash)
+        discard([child(output, name) for name in claim.lost], trash)
     older = read_versioned(child(output, kind.seal))
     sealed = id_in(older, kind)
     if sealed == attempt.run_id:
@@ -183,11 +187,13 @@ def _is_done(attempt: Attempt, kind: Kind, own: _Own, *, replace: bool) -> bool:
     if is_claimed:
         _exchange(attempt, kind, own, older)
     else:
-        _claim(attempt, claim, sealed, own)
+        _claim(attempt, claim, seen, sealed, own)
     return is_claimed
 
 
-def _claim(attempt: Attempt, before: Claim, sealed: str | None, own: _Own) -> None:
+def _claim(
+    attempt: Attempt, before: Claim, seen: Versioned | None, sealed: str | None, own: _Own
+) -> None:
     if not exists(list(own.sources.values())[-1]):  # Another execution has claimed with its own.
         raise RunError(_gone(child(attempt.output, own.documents)))
     others = {before.attempt, sealed, *attempt.replaces} - {attempt.run_id}
@@ -197,19 +203,16 @@ def _claim(attempt: Attempt, before: Claim, sealed: str | None, own: _Own) -> No
     ]
     if before.attempt == attempt.run_id:
         lost.append(before.documents)
-    claim = Claim(attempt.run_id, own.seal, own.documents, tuple(lost))._asdict()
-    del claim["seen"]
-    swap(child(attempt.output, CLAIM), json.dumps(claim).encode(), before.seen)
+    claim = Claim(attempt.run_id, own.seal, own.documents, tuple(lost))
+    swap(child(attempt.output, CLAIM), msgspec.json.encode(claim), seen)
 
 
-def read_claim(output: str) -> Claim:
-    """Which attempt may become an output, and what has to go before."""
+def read_claim(output: str) -> tuple[Claim, Versioned | None]:
+    """The claim of an output, as it was seen; nobody's where there is none that can be read."""
     seen = read_versioned(child(output, CLAIM))
-    with suppress(ValueError, KeyError, TypeError):
-        content: Any = parse_json(seen.content if seen else b"null")
-        attempt, sha256_of_seal, documents = (str(content[name]) for name in _CLAIM_TEXTS)
-        return Claim(attempt, sha256_of_seal, documents, tuple(map(str, content["lost"])), seen)
-    return Claim(seen=seen)
+    with suppress(ValueError):
+        return decode(seen.content if seen else b"", Claim), seen
+    return Claim(None, "", "", ()), seen
 
 
 def _check_may_claim(
@@ -298,13 +301,13 @@ def interruptible(attempt: Attempt, kind: Kind) -> Iterator[None]:
         raise KeyboardInterrupt(PUBLISHED if sealed else NOT_PUBLISHED) from interrupt
 
 
-def read_sealed(output: str, kind: Kind, *names: str) -> list[Any]:
-    """JSON that a command has just sealed.
+def read_sealed(output: str, name: str, kind: type[Document]) -> Document:
+    """A document of an output that has just been sealed.
 
     Raises FilledError where it cannot be read any more, StoreFailedError where its store fails.
     """
     try:
-        return [read_json(child(output, name)) for name in (kind.seal, *names)]
+        return read_document(child(output, name), kind)
     except StoreFailedError as error:
         raise StoreFailedError(
             f"--output={output} is complete, and what came of it could not be read: {error}"

@@ -62,9 +62,9 @@ def _paths(options: ReconstructOptions) -> dict[str, str | Sequence[str] | None]
 
 
 def _check_decodable(compressed: CompleteRun) -> None:
-    facts = compressed.manifest["model"]
-    if facts["decoder_sha256"] is None:
+    model = compressed.manifest.model
+    if model.decoder_sha256 is None:
         raise InputError(
-            f"--input={compressed.folder} was made by an encoder alone ({facts['name']}), so its "
+            f"--input={compressed.folder} was made by an encoder alone ({model.name}), so its "
             "latents cannot be decoded: compress with a model directory that train wrote"
         )

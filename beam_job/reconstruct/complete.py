@@ -1,10 +1,9 @@
 """How a reconstruction becomes complete."""
 
-import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
 
+import msgspec
 import numpy as np
 
 from beam_job.outputs import run_directory
@@ -21,6 +20,8 @@ from beam_job.reports.pictures import Compared, Picture, picks, sheet, triptych
 from beam_job.reports.quality import Group, quality_report
 from transforms.decode import DecodedBatch
 from transforms.errors import RunError
+from transforms.json_documents import encode
+from transforms.latents import ModelRecord
 from transforms.models.directory import Model
 from transforms.quality import ImageQuality, image_quality
 from transforms.read_latents import LatentShard, original_pixels
@@ -29,13 +30,31 @@ from transforms.staged import no_images, staged_pixels
 from transforms.storage.files import FileFacts, child, facts_of, open_binary
 
 QUALITY = "quality.json"
-_ID = "reconstruction_id"
 REPORT = "report.html"
 SHEET_IMAGES = 128
 PAGE_IMAGES = 500
 """About how many images the report's pictures and its plot are taken from."""
 
-_FORMAT = "emnist-latents reconstruction"
+
+class DecodedRun(msgspec.Struct, frozen=True):
+    """The run that was decoded."""
+
+    folder: str
+    run_id: str
+
+
+class Reconstruction(msgspec.Struct, frozen=True, kw_only=True):
+    """reconstruction.json. files: bytes and SHA-256 of each, by its path."""
+
+    format: str = "emnist-latents reconstruction"
+    format_version: int = 1
+    reconstruction_id: str
+    run: DecodedRun
+    dataset: str
+    model: ModelRecord
+    images: int
+    versions: dict[str, str]
+    files: dict[str, dict[str, int | str]] = {}
 
 
 @dataclass(frozen=True)
@@ -73,7 +92,7 @@ def complete(
     _check_files(plan, files, quality)
     shown = sorted(sample, key=lambda batch: (batch.shard, batch.image_ids[:1].tolist()))
     documents = _sheets(shown)
-    report = quality_report(quality, plan.run.characters) if plan.measured else None
+    report = quality_report(quality, plan.run.manifest.characters) if plan.measured else None
     if report is not None:
         described = {
             "run": plan.run.folder,
@@ -84,21 +103,21 @@ def complete(
             },
             **report,
         }
-        documents[QUALITY] = _json(described)
+        documents[QUALITY] = encode(described)
     facts = {file.final_path: FileFacts(file.bytes, file.sha256) for file in files}
-    sealed = _seal(plan, files)
-    page = shown_of(_as_compared(shown), plan.run.characters, plan.run.bytes_per_image)
+    sealed = _sealed(plan, files)
+    page = shown_of(_as_compared(shown), plan.run.manifest.characters, plan.run.bytes_per_image)
     if page is not None:
         page = page._replace(pictures=_pictures(plan, quality, files))
     documents[REPORT] = reconstruction_html(sealed, report, page).encode()
     facts |= {name: facts_of(content) for name, content in documents.items()}
-    sealed["files"] = {name: fact._asdict() for name, fact in sorted(facts.items())}
+    listed = {name: fact._asdict() for name, fact in sorted(facts.items())}
     seal(
         plan.attempt,
         RECONSTRUCTION,
         {file.final_path: file.path for file in files},
         documents,
-        _json(sealed),
+        encode(msgspec.structs.replace(sealed, files=listed)),
         replace=plan.overwrite,
         blank=no_images(),
     )
@@ -128,7 +147,7 @@ def _pictures(
             for name in ("image_ids", "squared_errors", "ssims")
         )
     )
-    chosen = picks(splits, labels, everything, plan.run.characters)
+    chosen = picks(splits, labels, everything, plan.run.manifest.characters)
     wanted = {
         (str(splits[pick.row]), int(everything.image_ids[pick.row]))
         for group in chosen.values()
@@ -189,17 +208,16 @@ def _check_files(
         )
 
 
-def _seal(plan: Plan, files: Sequence[ShardFile]) -> dict[str, Any]:
-    return {
-        "format": _FORMAT,
-        "format_version": 1,
-        _ID: plan.attempt.run_id,
-        "run": {"folder": plan.run.folder, "run_id": plan.run.manifest["run_id"]},
-        "dataset": plan.run.manifest["dataset"]["name"],
-        "model": plan.run.manifest["model"],
-        "images": sum(file.rows for file in files),
-        "versions": run_directory.versions(),
-    }
+def _sealed(plan: Plan, files: Sequence[ShardFile]) -> Reconstruction:
+    manifest = plan.run.manifest
+    return Reconstruction(
+        reconstruction_id=plan.attempt.run_id,
+        run=DecodedRun(plan.run.folder, manifest.run_id),
+        dataset=manifest.dataset.name,
+        model=manifest.model,
+        images=sum(file.rows for file in files),
+        versions=run_directory.versions(),
+    )
 
 
 def _sheets(shown: Sequence[DecodedBatch]) -> dict[str, bytes]:
@@ -235,7 +253,3 @@ def _as_compared(shown: Sequence[DecodedBatch]) -> Compared | None:
         originals,
         decoded,
     )
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -20,7 +21,7 @@ from beam_job.outputs.seal import (
 )
 from beam_job.progress import Progress, tick
 from beam_job.reconstruct.command import RECONSTRUCTION, SEAL
-from beam_job.reconstruct.complete import QUALITY, Plan, complete
+from beam_job.reconstruct.complete import QUALITY, Plan, Reconstruction, complete
 from beam_job.reconstruct.options import ReconstructOptions
 from beam_job.reports.quality import Group, quality_lines
 from beam_job.reports.sizes import columns_of_text
@@ -100,11 +101,11 @@ def run(
 
 def _check_dataset(dataset: Dataset, compressed: CompleteRun) -> None:
     """Raises InputError where the originals and those of the run are two datasets by name."""
-    made_of = compressed.manifest["dataset"]
-    is_named = compressed.manifest["flags"]["dataset"] is not None
-    if is_named and dataset.fingerprint not in (None, made_of["fingerprint"]):
+    made_of = compressed.manifest.dataset
+    is_named = compressed.manifest.cut_by.dataset is not None
+    if is_named and dataset.fingerprint not in (None, made_of.fingerprint):
         raise InputError(
-            f"--originals={dataset.name} is another dataset than {made_of['name']}, which the "
+            f"--originals={dataset.name} is another dataset than {made_of.name}, which the "
             f"run in {compressed.folder} was made of (their fingerprints differ): give that one"
         )
 
@@ -129,7 +130,7 @@ def _latent_shards(
             key._replace(rows=file.rows),
             child(compressed.folder, file.path),
             file.sha256,
-            compressed.manifest["model"],
+            compressed.manifest.model,
             None if originals is None else originals[key],
         )
         for key, file in compressed.shard_files()
@@ -161,12 +162,13 @@ def build_pipeline(
 
     progress_path: where to note images done, on this machine; None for nowhere.
     """
+    manifest = plan.run.manifest
     pipeline = new_pipeline(pipeline_options)
     decoded = (
         pipeline
         | "Shards" >> beam.Create(list(plan.shards), reshuffle=False)
         | "SpreadShards" >> beam.Reshuffle()
-        | "ReadLatents" >> beam.ParDo(ReadLatents(plan.run.quantization, options.batch_size))
+        | "ReadLatents" >> beam.ParDo(ReadLatents(manifest.model.quantization, options.batch_size))
         | "Decode" >> Decode(_decoder_handler(options, plan.model, model_path))
     )
     if progress_path is not None:
@@ -175,7 +177,7 @@ def build_pipeline(
         decoded
         | "ImagesAlone" >> beam.Map(_without_originals)
         | "WriteImages"
-        >> WriteImages(plan.attempt.folder, plan.run.characters, options.batch_size, noted=True)
+        >> WriteImages(plan.attempt.folder, manifest.characters, options.batch_size, noted=True)
     )
     files = finished | "Files" >> beam.Map(_file)
     quality = (
@@ -249,11 +251,11 @@ class _CompleteReconstruction(beam.DoFn):
 
 
 def _show(output: str, plan: Plan) -> None:
-    names = [QUALITY] if plan.measured else []
-    sealed, *reports = read_sealed(output, RECONSTRUCTION, *names)
+    sealed = read_sealed(output, SEAL, Reconstruction)
+    reports = [read_sealed(output, QUALITY, dict[str, Any])] if plan.measured else []
     for report in reports:
         say(*columns_of_text(quality_lines(report)), "")
-    for path in dict.fromkeys(_folder(path) for path in (*sealed["files"], SEAL)):
+    for path in dict.fromkeys(_folder(path) for path in (*sealed.files, SEAL)):
         say(child(output, path))
     for report in reports:
         tell(*_NOTES[report["originals"]["same_files"]])

@@ -3,32 +3,32 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from beam_job.reports.quality import class_lines, quality_lines
+from beam_job.reports.sizes import RunSizes, table_rows
 from transforms.printable import printable_lines
 
 if TYPE_CHECKING:
+    from beam_job.outputs.run_directory import Manifest
     from beam_job.reports.comparison import Shown
-from beam_job.reports.sizes import report_columns, table_rows
 
 
-def report_html(
-    manifest: Mapping[str, Any], report: Mapping[str, Any], shown: "Shown | None"
-) -> str:
+def report_html(manifest: "Manifest", sizes: RunSizes, shown: "Shown | None") -> str:
     """A run of compress as one HTML file that needs no network; all values are escaped."""
     return rendered(
         "report.html.jinja",
         manifest=manifest,
-        columns=list(report_columns(report)),
-        rows=table_rows(report),
-        total=report["total"],
+        model=msgspec.to_builtins(manifest.model),
+        columns=list(sizes.columns),
+        rows=table_rows(sizes),
+        total=sizes.total,
         shown=shown,
         quality=quality_lines(shown.quality) if shown else [],
     )
 
 
-def reconstruction_html(
-    seal: Mapping[str, Any], quality: Mapping[str, Any] | None, shown: "Shown | None"
-) -> str:
+def reconstruction_html(seal: Any, quality: Mapping[str, Any] | None, shown: "Shown | None") -> str:
     """A reconstruction as one HTML file; quality: of all images, None where it is not known."""
     return rendered(
         "reconstruction.html.jinja",

@@ -2,24 +2,23 @@
 
 import io
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_job.outputs.attempt import folder_of, sealed_id
-from beam_job.outputs.model_record import STORED_DTYPES
 from beam_job.outputs.run_directory import REPORT, RUN, SIZES, complete_run
-from beam_job.reports.comparison import Shown, shown_of
+from beam_job.reports.comparison import shown_of
 from beam_job.reports.page import report_html
 from beam_job.reports.pictures import Compared
+from beam_job.reports.sizes import RunSizes
 from transforms.decode import decoded_pixels
 from transforms.images import IMAGE_COLUMN, IMAGE_ID_COLUMN, LABEL_COLUMN, PIXELS, Sample
-from transforms.json_documents import MAX_JSON_BYTES, read_json
-from transforms.latents import LATENT_COLUMN
+from transforms.json_documents import MAX_JSON_BYTES, read_document
+from transforms.latents import LATENT_COLUMN, ModelRecord
 from transforms.models.choice import load_decoder
 from transforms.models.directory import Model, find_model
 from transforms.quality import image_quality
@@ -32,10 +31,10 @@ SAMPLE = "sample.parquet"
 _SPLIT_COLUMN = "split"
 
 
-def sample_table_bytes(samples: Sequence[tuple[str, Sample]], model: Mapping[str, Any]) -> bytes:
-    """The Parquet file of samples, each with its split. model: as model_facts has it."""
-    dtype = np.dtype(STORED_DTYPES[model["latent_dtype"]])
-    values = pa.list_(pa.field("element", pa.from_numpy_dtype(dtype)), model["latent_size"])
+def sample_table_bytes(samples: Sequence[tuple[str, Sample]], model: ModelRecord) -> bytes:
+    """The Parquet file of samples, each with its split."""
+    dtype = np.dtype(model.stored_dtype)
+    values = pa.list_(pa.field("element", pa.from_numpy_dtype(dtype)), model.latent_size)
     parts = []
     for split, sample in samples:
         latents = np.frombuffer(sample.latents, dtype)
@@ -61,15 +60,16 @@ def draw_report(output: str, run_id: str, model_path: str | None, engine: str | 
     model_path, engine: what decodes the sample, as find_model and load_decoder have them.
     """
     run = complete_run(output)
-    sizes = read_json(child(output, SIZES))
-    facts = run.manifest["model"]
+    sizes = read_document(child(output, SIZES), RunSizes)
+    manifest, record = run.manifest, run.manifest.model
     shown = None
-    has_sample = any(file["path"] == SAMPLE for file in run.manifest["files"])
-    if facts["decoder_sha256"] is not None and has_sample:
-        model = replace(find_model(model_path), decoder_sha256=facts["decoder_sha256"])
-        compared = _compared(child(output, SAMPLE), model, engine, run.quantization)
-        shown = _shown(compared, run.characters, sizes)
-    page = report_html(run.manifest, sizes, shown)
+    has_sample = any(file.path == SAMPLE for file in manifest.documents)
+    if record.decoder_sha256 is not None and has_sample:
+        model = replace(find_model(model_path), decoder_sha256=record.decoder_sha256)
+        compared = _compared(child(output, SAMPLE), model, engine, record.quantization)
+        bytes_per_image = sizes.total.parquet_bytes / max(1, sizes.total.images)
+        shown = shown_of(compared, manifest.characters, bytes_per_image)
+    page = report_html(manifest, sizes, shown)
     if sealed_id(output, RUN) == run_id:
         _replace(output, page.encode())
 
@@ -82,13 +82,6 @@ def _replace(output: str, page: bytes) -> None:
         publish_all([(child(folder, REPORT), child(output, REPORT))])
     finally:
         remove(folder)
-
-
-def _shown(
-    compared: Compared, characters: Mapping[int, str], sizes: Mapping[str, Any]
-) -> Shown | None:
-    total = sizes["total"]
-    return shown_of(compared, characters, total["parquet_bytes"] / max(1, total["images"]))
 
 
 def _compared(

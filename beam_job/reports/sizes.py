@@ -1,31 +1,65 @@
 """The run, for people: the table on the terminal, sizes.json, and report.html."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from beam_job.outputs.run_directory import MEGABYTE
 from transforms.inputs.dataset import Source
+from transforms.json_documents import Count
 from transforms.printable import printable
 from transforms.sizes import Sizes, add_sizes
-
-if TYPE_CHECKING:
-    pass
 
 _MANY_CLIPPED = 0.01
 """EMNIST's own test images have 0.02% of their values clipped in 8 bits, and 0.5% in 4 bits."""
 
 
-def sizes_report(sizes: Mapping[str, Sizes], sources: Sequence[Source]) -> dict[str, Any]:
-    """What sizes.json holds: bytes, megabytes and ratios for each split and in total.
+class SplitSizes(msgspec.Struct, frozen=True):
+    """What a split was before and is after, in bytes, megabytes and ratios.
 
-    source_bytes is null where no file, or none that is of one split alone, was the source.
+    source_bytes: None where no file, or none that is of one split alone, was the source. clipped_*:
+    None in earlier runs.
     """
+
+    images: Count
+    rejected: Count
+    uint8_bytes: Count
+    float32_bytes: Count
+    latent_bytes: Count
+    parquet_bytes: Count
+    source_bytes: Count | None
+    clipped_values: Count | None = None
+    clipped_images: Count | None = None
+    uint8_mb: float = 0
+    float32_mb: float = 0
+    latent_mb: float = 0
+    parquet_mb: float = 0
+    float32_to_latent: float | None = None
+    uint8_to_latent: float | None = None
+    uint8_to_parquet: float | None = None
+    source_to_parquet: float | None = None
+
+
+class RunSizes(msgspec.Struct, frozen=True):
+    """sizes.json: each split, and all of them."""
+
+    splits: dict[str, SplitSizes]
+    total: SplitSizes
+
+    @property
+    def columns(self) -> dict[str, SplitSizes]:
+        """What a table of them shows: no total of a single split."""
+        return self.splits if len(self.splits) == 1 else {**self.splits, "total": self.total}
+
+
+def sizes_report(sizes: Mapping[str, Sizes], sources: Sequence[Source]) -> RunSizes:
+    """The sizes of each split and in total."""
     splits = {
-        split: _split_report(counted, _source_bytes(sources, split))
+        split: _split_sizes(counted, _source_bytes(sources, split))
         for split, counted in sizes.items()
     }
     total = sum(source.bytes for source in sources) if sources else None
-    return {"splits": splits, "total": _split_report(add_sizes(sizes.values()), total)}
+    return RunSizes(splits, _split_sizes(add_sizes(sizes.values()), total))
 
 
 def _source_bytes(sources: Sequence[Source], split: str) -> int | None:
@@ -34,26 +68,26 @@ def _source_bytes(sources: Sequence[Source], split: str) -> int | None:
     return sum(source.bytes for source in sources if source.split == split)
 
 
-def _split_report(sizes: Sizes, source_bytes: int | None) -> dict[str, Any]:
-    return {
-        "images": sizes.images_written,
-        "rejected": sizes.images_rejected,
-        "uint8_bytes": sizes.uint8_bytes,
-        "float32_bytes": sizes.float32_bytes,
-        "latent_bytes": sizes.latent_bytes,
-        "parquet_bytes": sizes.parquet_bytes,
-        "source_bytes": source_bytes,
-        "clipped_values": sizes.clipped_values,
-        "clipped_images": sizes.clipped_images,
-        "uint8_mb": sizes.uint8_bytes / MEGABYTE,
-        "float32_mb": sizes.float32_bytes / MEGABYTE,
-        "latent_mb": sizes.latent_bytes / MEGABYTE,
-        "parquet_mb": sizes.parquet_bytes / MEGABYTE,
-        "float32_to_latent": _ratio(sizes.float32_bytes, sizes.latent_bytes),
-        "uint8_to_latent": _ratio(sizes.uint8_bytes, sizes.latent_bytes),
-        "uint8_to_parquet": _ratio(sizes.uint8_bytes, sizes.parquet_bytes),
-        "source_to_parquet": source_bytes and _ratio(source_bytes, sizes.parquet_bytes),
-    }
+def _split_sizes(sizes: Sizes, source_bytes: int | None) -> SplitSizes:
+    return SplitSizes(
+        images=sizes.images_written,
+        rejected=sizes.images_rejected,
+        uint8_bytes=sizes.uint8_bytes,
+        float32_bytes=sizes.float32_bytes,
+        latent_bytes=sizes.latent_bytes,
+        parquet_bytes=sizes.parquet_bytes,
+        source_bytes=source_bytes,
+        clipped_values=sizes.clipped_values,
+        clipped_images=sizes.clipped_images,
+        uint8_mb=sizes.uint8_bytes / MEGABYTE,
+        float32_mb=sizes.float32_bytes / MEGABYTE,
+        latent_mb=sizes.latent_bytes / MEGABYTE,
+        parquet_mb=sizes.parquet_bytes / MEGABYTE,
+        float32_to_latent=_ratio(sizes.float32_bytes, sizes.latent_bytes),
+        uint8_to_latent=_ratio(sizes.uint8_bytes, sizes.latent_bytes),
+        uint8_to_parquet=_ratio(sizes.uint8_bytes, sizes.parquet_bytes),
+        source_to_parquet=None if not source_bytes else _ratio(source_bytes, sizes.parquet_bytes),
+    )
 
 
 def clipping_notes(sizes: Mapping[str, Sizes]) -> list[str]:
@@ -95,20 +129,14 @@ _NOTES = {
 }
 
 
-def table_rows(report: Mapping[str, Any]) -> list[tuple[str, list[str], str]]:
+def table_rows(sizes: RunSizes) -> list[tuple[str, list[str], str]]:
     """The byte counts as text: (what, a cell for each split and the total, a note)."""
-    columns = report_columns(report)
     rows = []
-    for label, key, kind in _ROWS:
-        cells = [_cell(column[key], kind) for column in columns.values()]
+    for label, field, kind in _ROWS:
+        cells = [_cell(getattr(column, field), kind) for column in sizes.columns.values()]
         if any(cells):
-            rows.append((label, cells, _NOTES.get(key, "")))
+            rows.append((label, cells, _NOTES.get(field, "")))
     return rows
-
-
-def report_columns(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    splits: Mapping[str, Mapping[str, Any]] = report["splits"]
-    return dict(splits) if len(splits) == 1 else {**splits, "total": report["total"]}
 
 
 def _cell(value: float | None, kind: str) -> str:
@@ -121,10 +149,10 @@ def _cell(value: float | None, kind: str) -> str:
     return f"{value:.2f} : 1" if kind == "ratio" else f"{value:,}"
 
 
-def terminal_table(report: Mapping[str, Any]) -> list[str]:
+def terminal_table(sizes: RunSizes) -> list[str]:
     """The byte counts as lines of plain text."""
-    header = ["", *report_columns(report), ""]
-    lines = [header, *([label, *cells, note] for label, cells, note in table_rows(report))]
+    header = ["", *sizes.columns, ""]
+    lines = [header, *([label, *cells, note] for label, cells, note in table_rows(sizes))]
     return columns_of_text(lines, text=(0, len(header) - 1))
 
 

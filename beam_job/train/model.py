@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import to_builtins
 
 from beam_job import __version__
 from beam_job.console import say, tell
@@ -111,7 +112,7 @@ def _training_data(name: str, sources: tuple[Source, ...], parts: Partition) -> 
         },
         {
             "name": name,
-            "sources": [recorded_source(source) for source in sources],
+            "sources": [to_builtins(recorded_source(source)) for source in sources],
             "split": parts.rule,
         },
     )

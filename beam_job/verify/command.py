@@ -41,7 +41,7 @@ def _show(compressed: CompleteRun, options: VerifyOptions, verified: Verified) -
     if options.json:
         described = {
             "input": compressed.folder,
-            "run_id": compressed.manifest["run_id"],
+            "run_id": compressed.manifest.run_id,
             "whole": not verified.problems,
             "files": verified.files,
             "bytes": verified.bytes,

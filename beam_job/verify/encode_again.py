@@ -7,7 +7,6 @@ import numpy as np
 from beam_job.datasets.catalog import counts_in_words
 from beam_job.datasets.selection import ImageOptions
 from beam_job.datasets.staging import open_dataset, with_gzips_staged
-from beam_job.outputs.model_record import STORED_DTYPES
 from beam_job.outputs.run_directory import (
     CompleteRun,
 )
@@ -48,7 +47,7 @@ def compare_again(
     Raises InputError where the images, or the model, are not those of the run.
     """
     model = model_of_run(compressed, options.model, decodes=False)
-    engine = choose_engine(model, None, compressed.manifest["model"]["precision"])
+    engine = choose_engine(model, None, compressed.manifest.model.precision)
     network = load_encoder(model, engine)
     every = -(-compressed.images // options.max_images)
     with tempfile.TemporaryDirectory(prefix="emnist-verify-") as folder:
@@ -73,9 +72,8 @@ def _compare_shard(
     compressed: CompleteRun, shard: Shard, file: ShardFile, network: Network, every: int
 ) -> tuple[int, str | None]:
     """How many images of a shard were encoded again, and what is wrong with their latents."""
-    facts = compressed.manifest["model"]
     path = child(compressed.folder, file.path)
-    stored = InStep(latent_batches(path, file.sha256, facts, _READ_IMAGES))
+    stored = InStep(latent_batches(path, file.sha256, compressed.manifest.model, _READ_IMAGES))
     compared = 0
     for whole, _ in read_shard(shard, _READ_IMAGES):
         batch = whole.take(np.flatnonzero(one_in(whole.image_ids, every)))
@@ -108,9 +106,8 @@ def _difference(
     )
     if relabelled.any():
         return f"has another label for image_id {batch.image_ids[relabelled][0]}"
-    dtype = STORED_DTYPES[compressed.manifest["model"]["latent_dtype"]]
-    quantization = compressed.quantization
-    far = _far_apart(stored.latents, encoded, dtype, quantization, output_step)
+    model = compressed.manifest.model
+    far = _far_apart(stored.latents, encoded, model.stored_dtype, model.quantization, output_step)
     if not far.any():
         return None
     return f"has other latents than the encoder gives for image_id {batch.image_ids[far][0]}"

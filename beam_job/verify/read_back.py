@@ -6,26 +6,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_job.outputs.attempt import ATTEMPT_PREFIX, STRAY_NAMES
 from beam_job.outputs.run_directory import (
-    CLIPPED,
     MANIFEST,
     REJECTS,
     SIZES,
     CompleteRun,
 )
-from beam_job.reports.sizes import sizes_report
+from beam_job.reports.sizes import RunSizes, sizes_report
 from beam_job.verify.read_files import AtEnds, Promised, Read, listed_content, read_file
 from transforms.errors import ChangedError
 from transforms.images import (
     PIXELS,
 )
-from transforms.inputs.dataset import Source
-from transforms.json_documents import check_shape, is_count, parse_json
+from transforms.json_documents import Count, decode
 from transforms.latents import (
     LATENTS_FOLDER,
 )
@@ -39,11 +38,17 @@ from transforms.storage.files import (
     open_binary,
 )
 
+_CLIPPED = ("clipped_values", "clipped_images")
 _FILES_AT_ONCE = 16
 _BYTES_AT_ONCE = 64 << 20
 """Files of latents are read whole, as their SHA-256 is checked first: so many at once, at most."""
 
-_REJECT = {"split": str, "image_id": is_count}
+
+class _RejectedImage(msgspec.Struct):
+    """A line of REJECTS, as far as it is compared."""
+
+    split: str
+    image_id: Count
 
 
 class Problem(NamedTuple):
@@ -85,7 +90,7 @@ def read_back(compressed: CompleteRun) -> Verified:
 
 
 def _read_back(compressed: CompleteRun) -> Verified:
-    listed = Counter(file["path"] for file in compressed.manifest["files"])
+    listed = Counter(file.path for file in compressed.manifest.listed)
     verified = Verified()
     verified.add(
         MANIFEST, *(f"lists {path} {count} times" for path, count in listed.items() if count > 1)
@@ -195,15 +200,13 @@ def _documents(compressed: CompleteRun, verified: Verified) -> dict[str, bytes |
     Only what is looked into is kept.
     """
     documents: dict[str, bytes | None] = {}
-    for file in compressed.manifest["files"]:
-        path = file["path"]
-        if not path.startswith(f"{LATENTS_FOLDER}/"):
-            content, problem = listed_content(compressed.folder, file)
-            documents[path] = content if path in (SIZES, REJECTS) else b""
-            verified.bytes += len(content)
-            if problem is not None:
-                documents[path] = None
-                verified.add(path, problem)
+    for file in compressed.manifest.documents:
+        content, problem = listed_content(compressed.folder, file)
+        documents[file.path] = content if file.path in (SIZES, REJECTS) else b""
+        verified.bytes += len(content)
+        if problem is not None:
+            documents[file.path] = None
+            verified.add(file.path, problem)
     return documents
 
 
@@ -211,9 +214,8 @@ def _rejected_ids(content: bytes, verified: Verified) -> dict[str, np.ndarray]:
     """The image_ids of rejects by split; one that is there twice is a problem."""
     seen = Counter[tuple[str, int]]()
     for line in content.splitlines():
-        reject = parse_json(line)
-        check_shape(reject, _REJECT)
-        seen[reject["split"], reject["image_id"]] += 1
+        reject = decode(line, _RejectedImage)
+        seen[reject.split, reject.image_id] += 1
     verified.problems += [
         Problem(REJECTS, f"has image_id {image_id} of split {split} {count} times")
         for (split, image_id), count in seen.items()
@@ -224,7 +226,7 @@ def _rejected_ids(content: bytes, verified: Verified) -> dict[str, np.ndarray]:
 
 
 def _check_split(compressed: CompleteRun, split: str, rejected: int, verified: Verified) -> None:
-    counts = compressed.manifest["dataset"]["splits"][split]
+    counts = compressed.manifest.dataset.splits[split]
     rows = verified.images[split]
     found = {
         "images": rows + rejected,
@@ -232,19 +234,18 @@ def _check_split(compressed: CompleteRun, split: str, rejected: int, verified: V
         **dict.fromkeys(("read", "encoded", "written"), rows),
     }
     verified.problems += [
-        Problem(MANIFEST, f"says {counts[name]:,} for split {split}, {name}: there are {count:,}")
+        Problem(MANIFEST, f"says {said:,} for split {split}, {name}: there are {count:,}")
         for name, count in found.items()
-        if counts[name] != count
+        if (said := getattr(counts, name)) != count
     ]
     at_ends = verified.at_ends[split]
     verified.problems += [
         Problem(
             MANIFEST,
-            f"says {counts[name]:,} for split {split}, {name}: at most {most:,} can have been "
-            "clipped",
+            f"says {said:,} for split {split}, {name}: at most {most:,} can have been clipped",
         )
-        for name, most in zip(CLIPPED, at_ends, strict=True)
-        if counts.get(name, 0) > most
+        for name, most in zip(_CLIPPED, at_ends, strict=True)
+        if (said := getattr(counts, name) or 0) > most
     ]
 
 
@@ -256,7 +257,7 @@ def _check_sizes(
 ) -> None:
     """That sizes.json counts what is there."""
     manifest = compressed.manifest
-    splits = manifest["dataset"]["splits"]
+    splits = manifest.dataset.splits
     sizes = {
         split: Sizes(
             images_read=rows,
@@ -265,19 +266,23 @@ def _check_sizes(
             images_written=rows,
             uint8_bytes=rows * PIXELS,
             float32_bytes=rows * PIXELS * np.dtype(np.float32).itemsize,
-            latent_bytes=rows * manifest["model"]["latent_bytes"],
+            latent_bytes=rows * manifest.model.latent_bytes,
             parquet_bytes=verified.listed_bytes[split],
             # What was clipped cannot be counted again: the encoder's own values are gone.
-            **{name: splits[split].get(name, 0) for name in CLIPPED},
+            **{name: getattr(splits[split], name) or 0 for name in _CLIPPED},
         )
         for split, rows in verified.images.items()
     }
-    has_clipped = all(name in counts for counts in splits.values() for name in CLIPPED)
-    sources = [Source(**source) for source in manifest["dataset"]["sources"]]
-    expected, found = sizes_report(sizes, sources), dict(_leaves(parse_json(content)))
-    for place, counted in _leaves(expected):
+    has_clipped = all(counts.clipped_values is not None for counts in splits.values())
+    expected = sizes_report(sizes, manifest.dataset.sources)
+    try:
+        found = dict(_leaves(msgspec.to_builtins(decode(content, RunSizes))))
+    except ValueError as error:
+        verified.add(SIZES, f"is not what compress writes ({error})")
+        return
+    for place, counted in _leaves(msgspec.to_builtins(expected)):
         said = found.get(place)
-        if said != counted and (has_clipped or place[-1] not in CLIPPED):
+        if said != counted and (has_clipped or place[-1] not in _CLIPPED):
             name = ".".join(place)
             verified.problems.append(Problem(SIZES, f"says {said} for {name}: it is {counted}"))
 

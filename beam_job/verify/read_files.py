@@ -1,30 +1,29 @@
 """Reading one file of latents, and comparing its rows with what the manifest promises."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from beam_job.outputs.model_record import STORED_DTYPES, latents_metadata
-from beam_job.outputs.run_directory import (
-    CompleteRun,
-)
+from beam_job.outputs.model_record import latents_metadata
+from beam_job.outputs.run_directory import CompleteRun, ListedFile
 from transforms.errors import InputError
 from transforms.images import (
     IMAGE_ID_COLUMN,
     LABEL_COLUMN,
     MAX_LABEL,
 )
-from transforms.json_documents import parse_json
+from transforms.json_documents import decode
 from transforms.latents import (
     CHARACTER_COLUMN,
     LATENT_COLUMN,
     MAX_LATENTS_FILE_BYTES,
     METADATA_KEY,
+    LatentsMetadata,
     check_latents_fit,
     latent_schema,
 )
@@ -56,17 +55,17 @@ class Read(NamedTuple):
     at_ends: AtEnds = AtEnds()
 
 
-def listed_content(folder: str, file: Mapping[str, Any]) -> tuple[bytes, str | None]:
+def listed_content(folder: str, file: ListedFile | ShardFile) -> tuple[bytes, str | None]:
     """A file's bytes, and what is wrong with them."""
     try:
-        content = read_bytes(child(folder, file["path"]), MAX_LATENTS_FILE_BYTES)
+        content = read_bytes(child(folder, file.path), MAX_LATENTS_FILE_BYTES)
     except FileNotFoundError:
         return b"", "is gone"
     except OSError as error:
         return b"", f"cannot be read ({error.strerror or error})"
-    if len(content) != file["bytes"]:
-        return b"", f"has {len(content):,} bytes, and the manifest says {file['bytes']:,}"
-    if sha256(content).hexdigest() != file["sha256"]:
+    if len(content) != file.bytes:
+        return b"", f"has {len(content):,} bytes, and the manifest says {file.bytes:,}"
+    if sha256(content).hexdigest() != file.sha256:
         return content, "has another SHA-256 than the manifest says: it was altered"
     return content, None
 
@@ -75,21 +74,20 @@ class Promised:
     """What the manifest promises of every file of latents."""
 
     def __init__(self, compressed: CompleteRun) -> None:
-        model = compressed.manifest["model"]
-        value_type = pa.from_numpy_dtype(np.dtype(STORED_DTYPES[model["latent_dtype"]]))
+        manifest, model = compressed.manifest, compressed.manifest.model
+        value_type = pa.from_numpy_dtype(np.dtype(model.stored_dtype))
         self.folder = compressed.folder
-        self.schema = latent_schema(model["latent_size"], value_type)
-        self.metadata = latents_metadata(compressed.manifest["dataset"]["name"], model)
+        self.schema = latent_schema(model.latent_size, value_type)
+        self.metadata = latents_metadata(manifest.dataset.name, model)
         self.characters = pa.array(
-            [compressed.characters.get(label) for label in range(MAX_LABEL + 1)], pa.string()
+            [manifest.characters.get(label) for label in range(MAX_LABEL + 1)], pa.string()
         )
-        self.longest = max(map(len, compressed.characters.values()), default=0)
-        quantization = compressed.quantization
-        self.bits = None if quantization is None else quantization.bits
+        self.longest = max(map(len, manifest.characters.values()), default=0)
+        self.bits = None if model.quantization is None else model.quantization.bits
 
 
 def read_file(promised: Promised, file: ShardFile, rejected: np.ndarray) -> Read:
-    content, problem = listed_content(promised.folder, file._asdict())
+    content, problem = listed_content(promised.folder, file)
     if problem is not None:
         return Read(0, len(content), None, None, (problem,), is_whole=False)
     try:
@@ -121,8 +119,8 @@ def _promise_problems(
     promised: Promised, file: ShardFile, parquet: pq.ParquetFile
 ) -> Iterator[str]:
     """What a file says of itself otherwise than the manifest."""
-    metadata = parquet.metadata.metadata or {}
-    if parse_json(metadata.get(METADATA_KEY, b"null")) != promised.metadata:
+    described = (parquet.metadata.metadata or {}).get(METADATA_KEY)
+    if described is None or decode(described, LatentsMetadata) != promised.metadata:
         yield "says otherwise than the manifest what it was made of, and by which model"
     if parquet.metadata.num_rows != file.rows:
         yield f"has {parquet.metadata.num_rows:,} rows, and the manifest says {file.rows:,}"

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+
 from beam_job.compress import complete as completion
 from beam_job.outputs import seal
 from beam_job.outputs.attempt import JOB, Attempt, Kind
@@ -74,7 +76,7 @@ FAULT_2: list[Any] = [(write_shards, "uuid", _SAME_ID)]
 
 
 def _last_note_wins(folder: str, name: str, finished: FinishedShard) -> FinishedShard:
-    write_bytes(child(folder, note_path(name)), finished.to_json())
+    write_bytes(child(folder, note_path(name)), msgspec.json.encode(finished))
     return finished
 
 

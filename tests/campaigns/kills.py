@@ -33,6 +33,7 @@ from tests.campaigns.campaign import (
     leftovers,
     table,
 )
+from transforms.json_documents import decode
 from transforms.shard_files import FinishedShard, ShardFile
 
 
@@ -156,7 +157,7 @@ def before_resuming(folder: Path) -> Before:
 
 def _noted(path: Path) -> ShardFile | None:
     try:
-        return FinishedShard.from_json(path.read_bytes()).file
+        return decode(path.read_bytes(), FinishedShard).file
     except (OSError, ValueError):  # It was just begun, or is being removed.
         return None
 

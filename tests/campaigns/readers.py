@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ from PIL import Image, PngImagePlugin
 
 from beam_job.datasets.catalog import DATASET_FILE, staged_dataset
 from beam_job.datasets.emnist import check_archive, saved_splits
-from beam_job.outputs.attempt import CLAIM, Attempt, Kind, begin
+from beam_job.outputs.attempt import CLAIM, Attempt, Job, JobDataset, Kind, begin
 from beam_job.outputs.resume import continued, describe
 from beam_job.outputs.run_directory import MANIFEST, REJECTS, SIZES, complete_run
 from beam_job.outputs.seal import seal
@@ -36,13 +37,15 @@ from tests.campaigns.mutations import (
 from tests.support.nist import SIX, idx_images, idx_labels
 from transforms.errors import InputError, UnknownNetworkError
 from transforms.images import Reject, Sample, Shard, ShardKey, decode_image
-from transforms.inputs.dataset import Dataset, cut_shards
+from transforms.inputs.dataset import Dataset, Source, cut_shards
 from transforms.inputs.files import files_dataset
 from transforms.inputs.labels import read_labels
 from transforms.inputs.read import read_shard
-from transforms.latents import LatentBatch, LatentFormat
+from transforms.json_documents import decode
+from transforms.latents import LatentBatch, LatentFormat, ModelRecord
 from transforms.models.directory import find_model
 from transforms.models.keras_file import keras_content, read_layers
+from transforms.quantize import Quantization
 from transforms.shard_files import FinishedShard, ShardFile, note_path, shard_path
 from transforms.sizes import Sizes
 from transforms.staged import staged_bytes, staged_table
@@ -239,27 +242,30 @@ def _read_mat(content: bytes, folder: Path) -> None:
         os.environ.pop("KERAS_HOME") if before is None else os.environ.update(KERAS_HOME=before)
 
 
+def _model() -> ModelRecord:
+    return ModelRecord(
+        name="pretrained",
+        sha256="0" * 64,
+        decoder_sha256="1" * 64,
+        parameters=494112,
+        input=(28, 28, 1),
+        engine="ncnn",
+        precision="float32",
+        int8_sha256=None,
+        latent_size=4,
+        latent_dtype="int8",
+        latent_bytes=4,
+        quantization=Quantization(8, (0.1,) * 4, (0.0,) * 4),
+    )
+
+
 @lru_cache(maxsize=1)
 def _run() -> dict[str, bytes]:
     """The files of a whole run of six images, two of them rejected, by their paths."""
     from beam_job.compress.complete import Run, complete
     from beam_job.outputs.model_record import latents_metadata
 
-    quantization = {"bits": 8, "scale": [0.1] * 4, "offset": [0.0] * 4}
-    model = {
-        "name": "pretrained",
-        "sha256": "0" * 64,
-        "decoder_sha256": "1" * 64,
-        "parameters": 494112,
-        "input": [28, 28, 1],
-        "engine": "ncnn",
-        "precision": "float32",
-        "int8_sha256": None,
-        "latent_size": 4,
-        "latent_dtype": "int8",
-        "latent_bytes": 4,
-        "quantization": quantization,
-    }
+    model = _model()
     characters = {label: str(label) for label in range(10)}
     with tempfile.TemporaryDirectory() as folder:
         attempt = begin(f"{folder}/run", "--output")
@@ -288,8 +294,6 @@ def _run() -> dict[str, bytes]:
             max_rejects=2,
             decoder_engine=None,
             model_path=None,
-            warnings=(),
-            notes=(),
             versions={},
         )
         written = sum(file.bytes for file in files)
@@ -318,8 +322,8 @@ def _read_run(content: bytes, folder: Path, name: str) -> None:
 
     for key, file in run.shard_files():
         path = child(str(folder), file.path)
-        shard = LatentShard(key, path, file.sha256, run.manifest["model"])
-        for _ in read_latents(shard, run.quantization, 2):
+        shard = LatentShard(key, path, file.sha256, run.manifest.model)
+        for _ in read_latents(shard, run.manifest.model.quantization, 2):
             pass
 
 
@@ -382,7 +386,7 @@ def _note_seeds() -> list[bytes]:
     sizes = Sizes(*[3] * len(Sizes._fields))
     rejects = (Reject("test", 1, "there", 1, "is none"),)
     sample = Sample((0,), (7,), bytes(784), bytes(LATENT_BYTES))
-    return [FinishedShard(file, sizes, rejects, sample).to_json()]
+    return [msgspec.json.encode(FinishedShard(file, sizes, rejects, sample))]
 
 
 LATENT_BYTES = 4
@@ -404,26 +408,26 @@ def _read_note(content: bytes, folder: Path) -> None:
         if not isinstance(found, Stretch):
             noted = found.value
             assert noted.file.path == NOTED, noted.file.path
-            model = {"latent_dtype": "int8", "latent_size": LATENT_BYTES}
+            model = _model()
             if noted.sample.image_ids:
                 sample_table_bytes([(noted.file.split, noted.sample)], model)
 
 
 def _job_seeds() -> list[bytes]:
-    job = {
-        "created": "2026-01-01T00:00:00+00:00",
-        "dataset": {"name": "x", "images": {"train": 3}, "sources": [], "characters": {"0": "0"}},
-        "model": {"name": "m", "latent_size": 32, "quantization": None},
-        "flags": {"shard_size": 3},
-        "versions": {"numpy": "2"},
-    }
-    return [json.dumps(job).encode()]
+    job = Job(
+        created="2026-01-01T00:00:00+00:00",
+        dataset=JobDataset("x", None, {"train": 3}, (Source("f", None, 3),), {0: "0"}),
+        model=_model(),
+        flags={"shard_size": 3},
+        versions={"numpy": "2"},
+    )
+    return [msgspec.json.encode(job)]
 
 
 def _read_job(content: bytes, folder: Path) -> None:
     _put(folder, "_incomplete-a/job.json", content)
     _put(folder, "_incomplete-b/other", b"")
-    job = json.loads(_job_seeds()[0])
+    job = decode(_job_seeds()[0], Job)
     describe(continued(Attempt(str(folder), "b"), job, strictly=True), job)
 
 

@@ -274,11 +274,11 @@ def test_fewer_rows_than_the_metadata_say(tmp_path):
 # Documents.
 
 MANIFESTS: list[tuple[str, Callable[[dict], object], str]] = [
-    ("files a number", lambda m: m.update(files=3), "files is 3"),
-    ("a list", lambda m: m.update(dataset=[]), "dataset is []"),
-    ("negative", lambda m: m["files"][0].update(rows=-1), "rows is -1"),
-    ("not a number", lambda m: m["files"][0].update(bytes=float("nan")), "bytes is nan"),
-    ("true", lambda m: m["files"][0].update(rows=True), "rows is True"),
+    ("files a number", lambda m: m.update(files=3), "got `int` - at `$.files`"),
+    ("a list", lambda m: m.update(dataset=[]), "got `array` - at `$.dataset`"),
+    ("negative", lambda m: m["files"][0].update(rows=-1), ">= 0` - at `$.rows`"),
+    ("not a number", lambda m: m["files"][0].update(bytes=float("nan")), "JSON is malformed"),
+    ("true", lambda m: m["files"][0].update(rows=True), "got `bool` - at `$.rows`"),
     ("too many shards", lambda m: m["flags"].update(shard_size=1), "4 shards|6 shards"),
     (
         "2^62 images",
@@ -294,7 +294,7 @@ MANIFESTS: list[tuple[str, Callable[[dict], object], str]] = [
     (
         "a split that climbs",
         lambda m: m["dataset"]["splits"].update({"../../x": m["dataset"]["splits"]["test"]}),
-        "a split is no name for a folder",
+        "the name of a split cannot be the name of a folder",
     ),
 ]
 
@@ -324,14 +324,14 @@ def test_manifests_that_lie(change, said, tmp_path, capfd):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"[" * 1_000_000, "nested"),
-        (b'{"a":' * 1_000_000, "nested"),
-        (b"[" * 65 + b"]" * 65, "nested deeper than 64"),
-        (b"9" * 5000, "digits"),
-        (b'{"format": "\\ud800"}', "surrogates"),
+        (b"[" * 1_000_000, "got `array`"),
+        (b'{"a":' * 1_000_000, "nested too deep"),
+        (b"9" * 5000, "out of range"),
+        (b'{"format": "\\ud800"}', "truncated"),
+        (b'{"format": "\\ud800 and more"}', "hex escape"),
         (b'"' + bytes((64 << 20) + 1), "more than 67,108,864 bytes"),
     ],
-    ids=["lists", "objects", "65 levels", "number", "half a character", "large"],
+    ids=["lists", "objects", "number", "half a character", "half of one in a text", "large"],
 )
 def test_documents_that_are_none(content, said, tmp_path, capfd):
     put_run(tmp_path, **{"manifest.json": content})

@@ -27,7 +27,7 @@ from beam_job.compress import complete as completion
 from beam_job.compress import pipeline as compress_pipeline
 from beam_job.compress.options import CompressOptions
 from beam_job.compress.pipeline import _CompleteRun, _file, _FindFinished, _rejects, _samples
-from beam_job.outputs import resume, seal
+from beam_job.outputs import seal
 from beam_job.outputs.attempt import check_output
 from beam_job.outputs.model_record import latents_metadata
 from beam_job.outputs.run_directory import MANIFEST, REPORT, RUN, complete_run, versions
@@ -40,7 +40,7 @@ from tests.campaigns.scheduler import Execution, Habits, Scheduler, State
 from transforms.errors import STORAGE_ERRORS, JobError, JobLostError, RunError
 from transforms.images import PIXELS, Segment, Stretch, with_sample
 from transforms.inputs.dataset import Dataset, ImageFile, Source
-from transforms.latents import LatentBatch
+from transforms.latents import LatentBatch, ModelRecord
 from transforms.models.choice import Engine
 from transforms.models.directory import Model
 from transforms.preprocess import NormalizeImages, ReshapeImages
@@ -61,20 +61,20 @@ SHARD_SIZES = (2, 3, 4)
 _TRIES = 3
 """How often the runner executes a bundle again that fails."""
 _MODEL = Model("pretrained", "encoder.keras", "0" * 64, None, None)
-FACTS: dict[str, Any] = {
-    "name": "pretrained",
-    "sha256": "0" * 64,
-    "decoder_sha256": None,
-    "parameters": 1,
-    "input": [28, 28, 1],
-    "engine": "ncnn",
-    "precision": "float32",
-    "int8_sha256": None,
-    "latent_size": LATENT_SIZE,
-    "latent_dtype": "float32",
-    "latent_bytes": LATENT_SIZE * 4,
-    "quantization": None,
-}
+MODEL = ModelRecord(
+    name="pretrained",
+    sha256="0" * 64,
+    decoder_sha256=None,
+    parameters=1,
+    input=(28, 28, 1),
+    engine="ncnn",
+    precision="float32",
+    int8_sha256=None,
+    latent_size=LATENT_SIZE,
+    latent_dtype="float32",
+    latent_bytes=LATENT_SIZE * 4,
+    quantization=None,
+)
 
 
 @cache
@@ -528,9 +528,9 @@ def opened(file_system: str, seed: int, folder: Path, *patches: Any) -> Iterator
             (stores, "delete_on_condition", lambda at, tag: world.bucket.delete_if(at.name, tag)),
             (seal, "for_each", each),
             (pipeline, "load_encoder", lambda *_: None),
-            (pipeline, "model_facts", lambda *_: FACTS),
+            (pipeline, "model_record", lambda *_: MODEL),
             (pipeline, "_run_pipeline", world.launch),
-            (resume, "versions", _versions),
+            (pipeline, "versions", _versions),
             (completion, "draw_report", _draw_report),
             *patches,
         ):

@@ -24,6 +24,7 @@ from tests.cluster.stores import Store, job
 from tests.conftest import RUNNER
 from transforms import encode
 from transforms.errors import ChangedError, FilledError
+from transforms.json_documents import decode
 from transforms.models.autoencoder import import_keras
 from transforms.shard_files import FinishedShard, ShardFile
 from transforms.storage import stores
@@ -89,7 +90,7 @@ def killed(store: Store, argv: list[str], is_time: Callable[[], bool]) -> None:
 def notes(store: Store, output: str) -> list[ShardFile]:
     """The files that the attempts in an output have noted."""
     names = [name for name in store.names(output) if "/notes/" in name]
-    return [FinishedShard.from_json(store.read(f"{output}/{name}")).file for name in names]
+    return [decode(store.read(f"{output}/{name}"), FinishedShard).file for name in names]
 
 
 def shard_starts(store: Store) -> set[tuple[str, int]]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that
+from msgspec import to_builtins
 
 from tests.conftest import RUNNER, tree
 from tests.transforms.models.test_directory import LATENT_SIZE, make_model
@@ -28,7 +29,7 @@ from transforms.decode import (
 from transforms.errors import InputError, RunError
 from transforms.images import NO_LABEL, Segment, Shard, ShardKey
 from transforms.inputs.read import read_shard
-from transforms.latents import LatentBatch, latent_table, parquet_bytes
+from transforms.latents import LatentBatch, ModelRecord, latent_table, parquet_bytes
 from transforms.models.autoencoder import import_keras
 from transforms.quantize import Quantization
 from transforms.read_latents import LatentShard, latent_batches, read_latents
@@ -41,7 +42,17 @@ FIRST = 100
 """The first image_id of the shard."""
 QUANTIZATION = Quantization(6, (0.5, 0.25, 2.0, 0.125), (0.0, -1.0, 3.0, 0.5))
 IMAGES = np.random.default_rng(7).integers(0, 256, (COUNT, 784), np.uint8)
-MODEL = {"name": "made here", "quantization": None}
+MODEL = ModelRecord(
+    name="made here",
+    sha256="",
+    decoder_sha256=None,
+    precision="float32",
+    latent_size=4,
+    latent_dtype="float32",
+    latent_bytes=16,
+    quantization=None,
+)
+MADE_BY = {"model": to_builtins(MODEL)}
 LABELS = np.arange(COUNT, dtype=np.int16) % 3
 
 
@@ -58,7 +69,7 @@ def write_latents(
     """A file of latents as compress writes it. rows: those that were not rejected."""
     kept = np.arange(len(values)) if rows is None else np.array(rows)
     batch = LatentBatch(key, len(values), FIRST + kept, LABELS[: len(values)][kept], values[kept])
-    content = parquet_bytes(latent_table(batch, {0: "a"}), {"model": MODEL})
+    content = parquet_bytes(latent_table(batch, {0: "a"}), MADE_BY)
     path = folder / f"latents-{key.split}-{key.number}.parquet"
     path.write_bytes(content)
     return LatentShard(key._replace(rows=len(kept)), str(path), sha256(content).hexdigest(), MODEL)
@@ -135,7 +146,7 @@ def test_the_last_batch_carries_the_digest_of_all_originals(at_once, tmp_path):
 def test_image_ids_that_do_not_rise_are_refused(tmp_path):
     ids = np.array([100, 102, 101])
     batch = LatentBatch(KEY, 3, ids, LABELS[:3], stored_values("float32")[:3])
-    content = parquet_bytes(latent_table(batch, {}), {"model": MODEL})
+    content = parquet_bytes(latent_table(batch, {}), MADE_BY)
     path = tmp_path / "part.parquet"
     path.write_bytes(content)
     for at_once in (1, 2, 3):
@@ -157,7 +168,9 @@ def test_latents_that_nobody_described_are_read(tmp_path):
             | beam.Create([latents], reshuffle=False)
             | WriteLatents(str(tmp_path), {}, {})
             | beam.Map(
-                lambda done: LatentShard(KEY, f"{tmp_path}/{done.file.path}", done.file.sha256, {})
+                lambda done: LatentShard(
+                    KEY, f"{tmp_path}/{done.file.path}", done.file.sha256, None
+                )
             )
             | beam.ParDo(ReadLatents(None, COUNT))
         )
@@ -172,7 +185,7 @@ def test_latents_without_labels_are_of_any_images(tmp_path):
     ids = np.arange(FIRST, FIRST + COUNT)
     none = np.full(COUNT, NO_LABEL, np.int16)
     unlabelled = LatentBatch(KEY, COUNT, ids, none, stored_values("float32"))
-    content = parquet_bytes(latent_table(unlabelled, {}), {"model": MODEL})
+    content = parquet_bytes(latent_table(unlabelled, {}), MADE_BY)
     Path(shard.path).write_bytes(content)
     shard = LatentShard(KEY, shard.path, sha256(content).hexdigest(), MODEL, originals(tmp_path))
     (batch,) = read_latents(shard, None, COUNT)
@@ -192,7 +205,7 @@ def test_a_file_with_other_columns_is_told(tmp_path):
     content = io.BytesIO()
     lists = pa.FixedSizeListArray.from_arrays(pa.array(range(8), pa.int8()), 4)
     table = pa.table({"image_id": [0, 1], "latent": lists})
-    described = json.dumps({"model": MODEL}).encode()
+    described = json.dumps(MADE_BY).encode()
     pq.write_table(table.replace_schema_metadata({"emnist_latents": described}), content)
     path = tmp_path / "part.parquet"
     path.write_bytes(content.getvalue())

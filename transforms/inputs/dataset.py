@@ -8,8 +8,10 @@ from itertools import accumulate
 from operator import attrgetter
 from typing import NamedTuple
 
+import msgspec
+
 from transforms.images import Segment, Shard, ShardKey, Stretch
-from transforms.json_documents import is_count
+from transforms.json_documents import Count
 
 _DIGITS = "0123456789"
 _UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -34,7 +36,7 @@ _READ_TWICE = 40
 """What is read twice is at most one part in so many."""
 
 
-class Source(NamedTuple):
+class Source(msgspec.Struct, frozen=True):
     """A file that images or labels came from. split: None where it holds several. bytes: on disk.
 
     sha256: None until somebody has read it all. version: as a listing shows it, which changes when
@@ -43,13 +45,9 @@ class Source(NamedTuple):
 
     path: str
     split: str | None
-    bytes: int
+    bytes: Count
     sha256: str | None = None
     version: str | None = None
-
-
-SOURCE = {"path": str, "split": (str, None), "bytes": is_count, "sha256": (str, None)}
-"""The shape of a Source in JSON."""
 
 
 class ImageFile(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from transforms.errors import InputError, first_line
-from transforms.json_documents import check_shape, check_version, is_count, read_json
+from transforms.json_documents import Header, check_shape, check_version, is_count, read_json
 from transforms.models.keras_file import MAX_NETWORK_BYTES
 from transforms.quantize import Quantization
 from transforms.storage.files import exists, join_path, read_bytes
@@ -77,7 +77,9 @@ def _model_directory(name: str, folder: str) -> Model:
         card = read_json(path)
         if card["format"] != CARD_FORMAT:
             raise ValueError(f"its format is {card['format']!r}")
-        check_version(card, CARD_VERSION, f"--model={name}: its {CARD_FILE}")
+        check_version(
+            msgspec.convert(card, Header), CARD_VERSION, f"--model={name}: its {CARD_FILE}"
+        )
         check_shape(card, _CARD)
         stated = {file: card["files"][file]["sha256"] for file in _files(card)}
         [msgspec.convert(value, Quantization) for value in card["quantization"].values()]

@@ -11,6 +11,7 @@ from beam_job.outputs.run_directory import versions
 from tests.conftest import tree
 from transforms.errors import FilledError, InputError, RunError
 from transforms.images import Reject
+from transforms.latents import ModelRecord
 from transforms.shard_files import ShardFile
 from transforms.sizes import Sizes
 from transforms.storage.files import write_bytes
@@ -64,6 +65,18 @@ def test_files_do_not_share_image_ids():
         check_files({"train": 2}, [file("train", 0, 0, 4), file("train", 1, 4, 9)])
 
 
+MODEL = ModelRecord(
+    name="m",
+    sha256="",
+    decoder_sha256=None,
+    precision="float32",
+    latent_size=2,
+    latent_dtype="float32",
+    latent_bytes=8,
+    quantization=None,
+)
+
+
 def planned(output: Path) -> Run:
     return Run(
         attempt=begin(str(output), "--output", replace=False),
@@ -74,20 +87,12 @@ def planned(output: Path) -> Run:
         staged={"train": 9, "test": 9},
         shards={"train": 1, "test": 1},
         characters={},
-        model={
-            "quantization": None,
-            "decoder_sha256": None,
-            "engine": "tensorflow",
-            "latent_size": 2,
-            "latent_dtype": "float32",
-        },
+        model=MODEL,
         flags={"overwrite": False, "model": None},
         versions=versions(),
         max_rejects=0,
         decoder_engine=None,
         model_path=None,
-        warnings=(),
-        notes=(),
     )
 
 

@@ -104,7 +104,7 @@ def test_our_own_options_are_recorded_without_credentials():
 
 def test_sources_are_recorded_without_credentials():
     source = Source("https://u:s@h/x", None, 3)
-    assert recorded_source(source)["path"] == "https://h/x"
+    assert recorded_source(source).path == "https://h/x"
 
 
 def test_no_secret_of_the_command_line_is_in_any_document_of_a_run(tmp_path: Path, monkeypatch):

@@ -5,14 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from beam_job.__main__ import run
 from beam_job.compress import pipeline as compress_pipeline
 from beam_job.outputs import run_model
-from beam_job.outputs.run_directory import CompleteRun
+from beam_job.outputs.run_directory import CompleteRun, DatasetRecord, Manifest
 from beam_job.outputs.run_model import model_of_run
 from tests.conftest import RUNNER, compress
 from transforms.errors import InputError
+from transforms.latents import ModelRecord
 from transforms.models.directory import Model, find_model
 
 STORES = ["s3://somebody/model", "gs://somebody/model", " S3://somebody/model", "hdfs://h/model"]
@@ -21,8 +23,25 @@ STORES = ["s3://somebody/model", "gs://somebody/model", " S3://somebody/model", 
 def run_of(**facts: Any) -> CompleteRun:
     """A run whose manifest has these facts of its model, and else those of the package's."""
     model = find_model(None)
-    known = {"sha256": model.encoder_sha256, "decoder_sha256": model.decoder_sha256}
-    return CompleteRun("run", {"model": {"name": "pretrained", **known, **facts}})
+    record = ModelRecord(
+        name="pretrained",
+        sha256=model.encoder_sha256,
+        decoder_sha256=model.decoder_sha256,
+        precision="float32",
+        latent_size=32,
+        latent_dtype="float32",
+        latent_bytes=128,
+        quantization=None,
+    )
+    manifest = Manifest(
+        run_id="",
+        dataset=DatasetRecord("", "", {}, ()),
+        model=replace(record, **facts),
+        characters={},
+        flags={},
+        files=(),
+    )
+    return CompleteRun("run", manifest)
 
 
 @pytest.fixture
@@ -72,11 +91,11 @@ def test_another_decoder_is_refused_where_it_is_needed():
 
 
 def test_commands_ask_no_store_that_a_whole_run_names(tmp_path: Path, monkeypatch, asked, capsys):
-    model_facts = compress_pipeline.model_facts
+    model_record = compress_pipeline.model_record
     monkeypatch.setattr(
         compress_pipeline,
-        "model_facts",
-        lambda *given: {**model_facts(*given), "name": "s3://somebody/model"},
+        "model_record",
+        lambda *given: replace(model_record(*given), name="s3://somebody/model"),
     )
     np.save(tmp_path / "f.npy", np.zeros((3, 28, 28), np.uint8))
     assert compress(f"--input={tmp_path}/f.npy", f"--output={tmp_path}/run", "--quiet") == 0
