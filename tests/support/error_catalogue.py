@@ -692,7 +692,7 @@ OUTPUTS = [
         'there, "f" now), …: give the same flags to continue it, or --overwrite without --resume '
         "to start again",
         "compress --input=f --resume",
-        input_and(at({"out/_incomplete-1/job.json": b'{"created": "", "versions": {}}'})),
+        input_and(at({"out/_incomplete-1/job.json": b'{"versions": {"python": "2"}}'})),
     ),
     Case(
         "--output=loop/out cannot be written (Too many levels of symbolic links): give a folder "
@@ -800,7 +800,7 @@ DATASETS = [
 AGAIN = "it was altered; run compress again"
 RUNS = [
     Case(
-        "--input=f/manifest.json is no folder: give a run directory",
+        "--input=f/manifest.json is not a folder: give a run directory",
         "verify --input=f/manifest.json",
         at({"f/manifest.json": b"{}"}),
     ),
@@ -811,9 +811,9 @@ RUNS = [
         at({"f/x": b""}),
     ),
     Case(
-        f"f/manifest.json is not what compress writes (ValueError: its format is 1): {AGAIN}",
+        f"f/manifest.json is not what compress writes (ValueError: its format is 'x'): {AGAIN}",
         "verify --input=f",
-        at({"f/manifest.json": b'{"format": 1}'}),
+        at({"f/manifest.json": b'{"format": "x"}'}),
     ),
     *(
         Case(
@@ -826,14 +826,14 @@ RUNS = [
         for command in ("verify --input=run", "reconstruct --input=run")
     ),
     Case(
-        "run/manifest.json is not what compress writes (ValueError: format_version is '1'): "
-        f"{AGAIN}",
+        "run/manifest.json is not what compress writes (ValidationError: Expected `int`, got "
+        f"`str` - at `$.format_version`): {AGAIN}",
         "verify --input=run",
         manifest(lambda run: run.update(format_version="1")),
     ),
     Case(
-        "run/manifest.json is not what compress writes (ValueError: a split is no name for a "
-        f"folder): {AGAIN}",
+        "run/manifest.json is not what compress writes (ValidationError: the name of a split "
+        f"cannot be the name of a folder - at `$.dataset`): {AGAIN}",
         "reconstruct --input=run",
         manifest(lambda run: run["dataset"].update(splits={"../x": counts(run)})),
     ),

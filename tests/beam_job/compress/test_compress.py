@@ -398,10 +398,10 @@ def test_a_run_that_is_gone_before_it_is_shown_is_told(tmp_path, idx_file, monke
 def test_a_run_whose_store_fails_before_it_is_shown_is_told_as_complete(
     tmp_path, idx_file, monkeypatch, capsys
 ):
-    def fail(_: str) -> None:
+    def fail(*_: object) -> None:
         raise StoreFailedError("s3://b/manifest.json: its store failed: run it again")
 
-    monkeypatch.setattr(seal, "read_json", fail)
+    monkeypatch.setattr(seal, "read_document", fail)
     assert compress(f"--input={idx_file}", f"--output={tmp_path}/out") == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     said = "is complete, and what came of it could not be read: s3://b/manifest.json"

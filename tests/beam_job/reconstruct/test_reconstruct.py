@@ -271,7 +271,7 @@ def with_nothing(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "flags", "said"),
     [
-        (with_nothing, ["--input=nosuch"], "nosuch is no folder: give a run directory"),
+        (with_nothing, ["--input=nosuch"], "nosuch is not a folder: give a run directory"),
         (without_manifest, ["--input=run"], "run has no manifest.json"),
         (with_garbage_manifest, ["--input=run"], "is not what compress writes"),
         (without_latents, ["--input=run"], "is gone or cannot be read"),
