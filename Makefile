@@ -76,7 +76,7 @@ release: .venv/installed-dev ## Build wheel and sdist into out/dist, check them,
 	rm -rf out/dist
 	$(BIN)/python -m build --installer=uv --outdir=out/dist
 	$(BIN)/twine check --strict out/dist/*
-	$(BIN)/python -m pytest -m release
+	$(BIN)/python -m pytest tests/release -m release
 
 audit: .venv-audit/installed ## Look the image's packages up for known vulnerabilities (needs PyPI's JSON API)
 	.venv-audit/bin/python deploy/audit.py

@@ -33,8 +33,8 @@ def cli_page() -> str:
         parts.append(f"\n## {name}\n\n{command.description}")
         for group in parser._action_groups:
             if group._group_actions:
-                title = {"options": "run"}.get(str(group.title), group.title)
-                parts.append(f"\n### {name}: {title}\n")
+                title = {"options": "the run"}.get(str(group.title), str(group.title))
+                parts.append(f"\n**{title[0].upper()}{title[1:]}**\n")
                 parts += [_line(action) for action in group._group_actions]
         if command.is_pipeline:
             parts.append("\nAll of Beam's own flags are taken too.")
