@@ -17,9 +17,10 @@ from types import FrameType
 from typing import NoReturn
 
 from beam_job.cli import parse
-from beam_job.console import tell
+from beam_job.console import flush, tell
 from beam_job.exit_status import DONE, FAILED, INTERRUPTED, WITH_REJECTS, WRONG
 from beam_job.logs import set_up_logging
+from transforms.errors import UsageError
 from transforms.quiet import no_collection
 
 NOT_PUBLISHED = "nothing was published"
@@ -31,6 +32,7 @@ _patience = {"ends": 0.0}
 
 def main() -> None:
     """Runs the command line and exits with its status."""
+    _open_closed_streams()
     # Who ends the process by SIGTERM (a batch system, a container's end) gets a clean end too.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
@@ -45,6 +47,16 @@ def main() -> None:
     # Python's last collection would walk all that Beam and TensorFlow made: 0.7 s for nothing.
     gc.freeze()
     sys.exit(status)
+
+
+def _open_closed_streams() -> None:
+    """Opens what the process was started without: else the next file would be its stdout."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # The lowest number that is free.
+            setattr(sys, name, open(number, "r+" if number == 0 else "w"))  # noqa: SIM115, PTH123
 
 
 def _leave(status: int) -> NoReturn:
@@ -89,13 +101,39 @@ def run(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    _check_interpreter()
     command, options, beam_flags = parse(argv)
+    _pass_proxies_by()
     # Imported late: --help and a wrong flag need neither Beam nor NumPy. What is imported stays, so
     # looking for garbage in it is a waste; see no_collection.
     with no_collection():
         run_command = import_module(command.module).run
     status: int = run_command(options, beam_flags)
+    flush()
     return status
+
+
+def _check_interpreter() -> None:
+    """Raises UsageError where Python cannot run this program, whatever the command."""
+    if sys.flags.optimize > 1:
+        raise UsageError(
+            "python -OO (PYTHONOPTIMIZE=2) takes docstrings away, and Beam and Keras need theirs: "
+            "run it without"
+        )
+    try:
+        import fcntl  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "this program runs on Linux and macOS, and this system has no fcntl: on Windows use "
+            "WSL 2, or the container image"
+        ) from error
+
+
+def _pass_proxies_by() -> None:
+    """No proxy leads to this machine itself, where a job service may be, or an emulator."""
+    for name in ("no_proxy", "NO_PROXY"):
+        listed = [os.environ[name]] if os.environ.get(name) else []
+        os.environ[name] = ",".join([*listed, "localhost", "127.0.0.1", "::1"])
 
 
 def _told(error: Exception) -> tuple[int, str]:
@@ -108,6 +146,11 @@ def _told(error: Exception) -> tuple[int, str]:
     if isinstance(error, FileSystemError):
         return WRONG, f"{said}: give paths that exist, on a file system that is set up"
     if isinstance(error, OSError) and error.filename is not None:
+        if not isinstance(error, FileNotFoundError):
+            return WRONG, (
+                f"{error.filename} cannot be used ({error.strerror}): give another path, or let it "
+                "be used"
+            )
         return FAILED, (
             f"{error.filename} could not be read ({error.strerror}): it went away while the "
             "command was at work; run it again"

@@ -68,9 +68,17 @@ def check_images(command: str, settings: dict[str, Any]) -> None:
             "give either --dataset=NAME or --input=FILE_OR_GLOB, one of the two; "
             f"see `{program()} {command} --help`"
         )
+    check_staged_somewhere(settings)
     for name in ("labels", "orientation"):
         if settings["dataset"] is not None and settings[name] not in ((), "auto"):
             raise UsageError(f"--{name} goes with --input: leave it out, a --dataset knows its own")
+
+
+def check_staged_somewhere(settings: dict[str, Any]) -> None:
+    """Raises UsageError where there is no folder to stage a dataset in."""
+    settings["data_dir"] = settings["data_dir"] or ""
+    if settings["dataset"] is not None and not settings["data_dir"]:
+        raise UsageError("this user has no home folder: say by --data_dir where to stage --dataset")
 
 
 def take_images(command: str, flag: str, settings: dict[str, Any]) -> ImageOptions | None:
@@ -300,9 +308,10 @@ def number(above: float, most: float) -> Callable[[str], float]:
     return parsed
 
 
-def _default_data_dir() -> str:
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    return str(Path(cache, "emnist-latents"))
+def _default_data_dir() -> str | None:
+    """The folder in the user's cache; None where the user has no home."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    return None if cache.startswith("~") else os.path.join(cache, "emnist-latents")  # noqa: PTH118
 
 
 def program() -> str:

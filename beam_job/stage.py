@@ -4,6 +4,7 @@
 """
 
 import argparse
+from typing import Any
 
 from beam_job.console import say
 from beam_job.datasets.selection import StageOptions
@@ -16,6 +17,7 @@ from beam_job.flags import (
     add_resume,
     add_shard_size,
     add_staging_flags,
+    check_staged_somewhere,
     dataset,
 )
 
@@ -45,6 +47,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_common_flags(parser)
 
 
+def _options_of(settings: dict[str, Any]) -> StageOptions:
+    check_staged_somewhere(settings)
+    return StageOptions(**settings)
+
+
 STAGE = Command(
     "stage",
     "beam_job.stage",
@@ -53,5 +60,5 @@ STAGE = Command(
     "compress does this by itself where it is missing.",
     epilog=f"{STATUSES}.",
     add_flags=add_flags,
-    options_of=lambda settings: StageOptions(**settings),
+    options_of=_options_of,
 )

@@ -30,6 +30,27 @@ def stderr_held_back() -> Iterator[None]:
             os.dup2(shown, 2)
 
 
+_OWN = {"KERAS_BACKEND": "tensorflow", "MPLBACKEND": "agg"}
+
+
+@contextlib.contextmanager
+def own_environment() -> Iterator[None]:
+    """Lets Keras and Matplotlib be imported as they are used here.
+
+    A notebook, whose settings whatever it starts inherits, has others.
+    """
+    theirs = {name: os.environ.get(name) for name in _OWN}
+    os.environ.update(_OWN)
+    try:
+        yield
+    finally:
+        for name, value in theirs.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 @contextlib.contextmanager
 def no_collection() -> Iterator[None]:
     """Pauses the garbage collector: over and over it would walk all that is being imported.

@@ -9,6 +9,8 @@ import ipaddress
 import lzma
 import os
 import struct
+import subprocess
+import sys
 import tempfile
 import urllib.error
 import urllib.parse
@@ -17,16 +19,14 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from beam_job import __version__
-from beam_job.datasets.load_emnist import load_emnist
+from beam_job.datasets import load_emnist
 from beam_job.datasets.selection import EMNIST_NAMES
 from transforms.errors import InputError, first_line
 from transforms.images import MAX_LABEL, SIDE
@@ -65,8 +65,15 @@ class Split(NamedTuple):
 
 
 def archive_path() -> Path:
-    """Where the Keras cache holds NIST's matlab.zip; whoever has it may put it there."""
-    home = os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser()
+    """Where the Keras cache holds NIST's matlab.zip; whoever has it may put it there.
+
+    Raises InputError where the user has no home.
+    """
+    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")  # noqa: PTH111
+    if home.startswith("~"):
+        raise InputError(
+            "this user has no home folder: set KERAS_HOME to the folder that EMNIST's archive is in"
+        )
     return Path(home, "datasets", _ARCHIVE_NAME)
 
 
@@ -224,21 +231,58 @@ def emnist_splits(name: str, archive: Path) -> Iterator[dict[str, Split]]:
     Raises InputError where the archive does not hold what it should.
     """
     with tempfile.TemporaryDirectory(prefix="emnist-") as folder:
-        # load_data writes ./NAME.mat into the current folder, sets up logging and keeps what it
-        # loaded in memory; a process of its own, in a folder of its own, keeps all that apart. A
-        # .mat that makes it die, or take more memory than it may, takes nothing else with it.
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            try:
-                with zipfile.ZipFile(archive) as opened:
-                    _read_through(opened, name)
-                pool.submit(load_emnist, name, folder, str(archive), _ARCHIVE_NAME).result()
-                splits = saved_splits(folder)
-            except Exception as error:  # SciPy raises many kinds for a .mat that is none.
+        try:
+            with zipfile.ZipFile(archive) as opened:
+                _read_through(opened, name)
+            _load(name, archive, folder)
+            splits = saved_splits(folder)
+        except (*_UNREADABLE, _NotEmnistError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
                 raise InputError(
-                    f"{_member(name)} in {archive} cannot be read ({_reason(error)}): "
-                    "remove the archive to have it fetched again"
+                    f"{archive} cannot be read ({error.strerror}): let it be read, or put another "
+                    "matlab.zip there"
                 ) from error
+            raise InputError(
+                f"{_member(name)} in {archive} cannot be read ({_reason(error)}): "
+                "remove the archive to have it fetched again"
+            ) from error
         yield splits
+
+
+class _NotEmnistError(Exception):
+    """What is in the archive cannot be read as EMNIST."""
+
+
+def _load(name: str, archive: Path, folder: str) -> None:
+    """Has load_data save a dataset in `folder`, in a process of its own.
+
+    load_data writes ./NAME.mat into the current folder, sets up logging and keeps what it loaded in
+    memory. A .mat that makes it die, or take more memory than it may, takes nothing else with it.
+    """
+    command = [sys.executable, "-m", load_emnist.__name__, name, folder]
+    # Nothing in the current folder is taken for a library there.
+    here = {"", str(Path.cwd())} - {str(Path(__file__).parents[2])}
+    paths = [path for path in sys.path if path not in here]
+    done = subprocess.run(  # noqa: S603
+        [*command, str(archive.resolve()), _ARCHIVE_NAME],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode == load_emnist.NOT_EMNIST:
+        raise _NotEmnistError(Path(folder, load_emnist.REASON_FILE).read_text("utf-8"))
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        reason = said[-1] if said else f"it was ended by signal {-done.returncode}"
+        raise InputError(
+            f"EMNIST's archive is whole, and the process that reads it failed ({reason}): remedy "
+            "that, then run it again"
+        )
 
 
 def saved_splits(folder: str) -> dict[str, Split]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from transforms.quiet import own_environment
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -63,10 +65,13 @@ def rate_distortion_png(curves: Sequence[Curve]) -> bytes:
 
 
 def _drawn(curves: Sequence[Curve], **how: Any) -> bytes:
-    from matplotlib import rc_context
+    with own_environment():
+        from matplotlib import rc_context, rcdefaults, rcParams
 
     file = io.BytesIO()
-    with rc_context(_STYLE):
+    with rc_context():
+        rcdefaults()  # What a matplotlibrc sets is for other plots.
+        rcParams.update(_STYLE)
         _figure([_by_bytes(curve) for curve in curves if curve.psnr]).savefig(file, **how)
     return file.getvalue()
 

@@ -30,6 +30,17 @@ _S3_VARIABLES = {
     "s3_endpoint_url": "AWS_ENDPOINT_URL",
     "s3_region_name": "AWS_DEFAULT_REGION",
 }
+_RUNNERS = (
+    LOCAL_RUNNER,
+    "DirectRunner",
+    "SwitchingDirectRunner",
+    "PrismRunner",
+    "FlinkRunner",
+    "SparkRunner",
+    "PortableRunner",
+    "DataflowRunner",
+)
+"""Those that work, of the ones that Beam names."""
 _RUNNERS_WITH_FLAGS_OF_THEIR_OWN = ("flink", "spark", "portable", "prism")
 
 
@@ -114,8 +125,6 @@ def unknown_flag(flag: str, command: str, known: Iterable[str]) -> UsageError:
 
 
 def _check(flags: BeamFlags) -> None:
-    from apache_beam.options.pipeline_options import StandardOptions
-
     parser = _beam_parser()
     check_given_once(parser, flags.flags)
     try:
@@ -132,12 +141,16 @@ def _check(flags: BeamFlags) -> None:
         if not runner.startswith(_RUNNERS_WITH_FLAGS_OF_THEIR_OWN):
             names = re.findall(r"--\w[\w-]*", parser.format_usage())
             raise unknown_flag(flag, flags.command, names)
-    runners = {name.lower() for name in StandardOptions.KNOWN_RUNNER_NAMES}
+    runners = {name.lower() for name in _RUNNERS}
     if "." not in runner and not {runner, f"{runner}runner"} & runners:
         raise UsageError(
-            f"there is no runner {known.runner}"
-            f"{nearest(known.runner, StandardOptions.KNOWN_RUNNER_NAMES)}: give one of "
-            + ", ".join(StandardOptions.KNOWN_RUNNER_NAMES)
+            f"there is no runner {known.runner}{nearest(known.runner, _RUNNERS)} for this program: "
+            f"give one of {', '.join(_RUNNERS)}"
+        )
+    if known.performance_runtime_type_check:
+        raise UsageError(
+            "--performance_runtime_type_check: Beam mistakes the outputs of a step for each other "
+            "there: leave it out"
         )
 
 

@@ -1,6 +1,7 @@
 """Running a pipeline so that what is said, and what goes wrong, is fit for a person."""
 
 import re
+from contextlib import suppress
 from importlib import import_module
 from threading import Thread
 
@@ -19,6 +20,7 @@ from transforms.errors import (
     StoreFailedError,
     first_line,
 )
+from transforms.quiet import own_environment
 
 _OURS: dict[str, type[JobError]] = {
     error.__name__: error for error in (FilledError, InputError, RunError, StoreFailedError)
@@ -38,14 +40,21 @@ def import_meanwhile(*modules: str) -> None:
 
     While an engine computes, Python has nothing to do: Matplotlib's half second costs half of that.
     """
-    Thread(target=lambda: [import_module(name) for name in modules], daemon=True).start()
+
+    def load() -> None:
+        with suppress(Exception), own_environment():  # What needs them says what is wrong.
+            for name in modules:
+                import_module(name)
+
+    Thread(target=load, daemon=True).start()
 
 
 def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
     """An empty pipeline; raises InputError where its runner needs other flags."""
     try:
         return beam.Pipeline(options=options)
-    except ValueError as error:  # Beam's own check.
+    # Beam's own check, and what its runners and picklers raise that are not installed whole.
+    except Exception as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the runner needs other flags ({reason}): give those") from error
 

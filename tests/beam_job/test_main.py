@@ -20,6 +20,15 @@ def test_a_file_that_went_away_is_told():
     )
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENAMETOOLONG, errno.ENOTDIR])
+def test_a_file_that_cannot_be_used_is_told(number):
+    status, line = main_module._told(OSError(number, "why", "out"))
+    assert (status, line) == (
+        2,
+        "out cannot be used (why): give another path, or let it be used",
+    )
+
+
 def test_a_second_interrupt_does_not_cut_short_how_the_first_is_answered(monkeypatch):
     now = 100.0
     monkeypatch.setattr(main_module, "_patience", {"ends": 0.0})

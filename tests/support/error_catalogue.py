@@ -258,8 +258,22 @@ USE = [
         "compress --input=f --direct_num_workers=2 --direct_running_mode multi_processing",
     ),
     Case(
-        "there is no runner Nosuch: give one of DataflowRunner, …",
+        "there is no runner Nosuch for this program: give one of FnApiRunner, …",
         "compress --input=f --runner=Nosuch",
+    ),
+    Case(
+        "there is no runner InteractiveRunner for this program: give one of FnApiRunner, …",
+        "compress --input=f --runner=InteractiveRunner",
+    ),
+    Case(
+        "--performance_runtime_type_check: Beam mistakes the outputs of a step for each other "
+        "there: leave it out",
+        "compress --input=f --performance_runtime_type_check",
+    ),
+    Case(
+        "the runner needs other flags (…dill…): give those",
+        "compress --input=f --pickle_library=dill",
+        input_and(),
     ),
     Case(
         "--no_wait goes with a job that stays when this process ends: FnApiRunner runs in it; give "
@@ -942,6 +956,52 @@ def seen(line: str, test: str, words: str) -> Seen:
 
 
 ELSEWHERE = [
+    Seen(
+        "stdout cannot be written (No space left on device): what --output names is as it should "
+        "be; send stdout where there is room",
+        "tests/beam_job/test_environment.py::test_a_full_stdout_is_said_and_counts",
+        "stdout cannot be written",
+    ),
+    Seen(
+        "python -OO (PYTHONOPTIMIZE=2) takes docstrings away, and Beam and Keras need theirs: run "
+        "it without",
+        "tests/beam_job/test_environment.py::test_python_without_docstrings_is_refused",
+        "takes docstrings away",
+    ),
+    Seen(
+        "this program runs on Linux and macOS, and this system has no fcntl: on Windows use WSL 2, "
+        "or the container image",
+        "tests/beam_job/test_environment.py::test_a_system_without_fcntl_is_refused",
+        "this program runs on Linux and macOS",
+    ),
+    Seen(
+        "this user has no home folder: say by --data_dir where to stage --dataset",
+        "tests/beam_job/test_environment.py::test_a_user_without_a_home_needs_none",
+        "say by --data_dir where to stage",
+    ),
+    Seen(
+        "this user has no home folder: set KERAS_HOME to the folder that EMNIST's archive is in",
+        "tests/beam_job/test_environment.py::test_a_user_without_a_home_needs_none",
+        "set KERAS_HOME to the folder",
+    ),
+    Seen(
+        "EMNIST's archive is whole, and the process that reads it failed (No module named 'x'): "
+        "remedy that, then run it again",
+        "tests/beam_job/datasets/test_emnist.py::test_an_archive_is_blamed_only_when_at_fault",
+        "the process that reads it failed",
+    ),
+    Seen(
+        "a/emnist_matlab.npz cannot be read (Permission denied): let it be read, or put another "
+        "matlab.zip there",
+        "tests/beam_job/datasets/test_emnist.py::test_an_archive_is_blamed_only_when_at_fault",
+        "or put another matlab.zip there",
+    ),
+    Seen(
+        "Keras was imported with the backend jax: import it after transforms, or set "
+        "KERAS_BACKEND=tensorflow",
+        "tests/transforms/models/test_engines.py::test_keras_on_another_backend_is_refused",
+        "Keras was imported with the backend",
+    ),
     seen(
         "split test: 9 images staged, 0 read (0 rejected), 0 encoded, 0 written: these must "
         "agree, so nothing is published; run it again, and report it if it happens again",

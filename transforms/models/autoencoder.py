@@ -9,7 +9,7 @@ from transforms.errors import InputError, first_line
 from transforms.images import SIDE
 from transforms.models.directory import Model
 from transforms.models.keras_file import keras_content
-from transforms.quiet import no_collection, stderr_held_back
+from transforms.quiet import no_collection, own_environment, stderr_held_back
 from transforms.storage.files import temporary_folder
 
 if TYPE_CHECKING:
@@ -170,12 +170,23 @@ def _is_batch(shape: Any, dimensions: int) -> bool:
 
 
 def import_keras() -> Any:
-    """The keras module on TensorFlow, imported without TensorFlow's start-up notes."""
+    """The keras module on TensorFlow, imported without TensorFlow's start-up notes.
+
+    What the user's keras.json sets does not count. Raises InputError where something else has
+    imported Keras already, on another backend.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     quietly = contextlib.nullcontext() if "tensorflow" in sys.modules else stderr_held_back()
-    with quietly, no_collection():
+    with quietly, no_collection(), own_environment():
         import keras
         import tensorflow as tf
 
         tf.constant(0)  # Looks for devices, which is what TensorFlow has most to say about.
+    if keras.config.backend() != "tensorflow":
+        raise InputError(
+            f"Keras was imported with the backend {keras.config.backend()}: import it after "
+            "transforms, or set KERAS_BACKEND=tensorflow"
+        )
+    keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")
     return keras

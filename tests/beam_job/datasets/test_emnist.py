@@ -1,12 +1,15 @@
 """EMNIST's archive, made by hand in NIST's structure and served on loopback."""
 
+import errno
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from beam_job.datasets import emnist
 from beam_job.datasets.emnist import archive_path, fetch_archive
 from beam_job.datasets.selection import ARCHIVE_URL
 from tests.conftest import compress, latents, rows, tree
@@ -126,3 +129,30 @@ def test_two_runs_at_once_do_not_harm_each_other(server, archive):
         for future in futures:
             assert future.result().read_bytes() == archive
     assert cached() == ["emnist_matlab.npz"]
+
+
+def test_an_archive_is_blamed_only_when_at_fault(archive, monkeypatch, tmp_path):
+    path = tmp_path / "emnist_matlab.npz"
+    path.write_bytes(archive)
+    monkeypatch.setattr(emnist.sys, "executable", "/bin/false")
+    with (
+        pytest.raises(InputError, match=r"the process that reads it failed \(.*\): remedy that"),
+        emnist.emnist_splits("letters", path),
+    ):
+        pass
+    refused = PermissionError(errno.EACCES, "Permission denied")
+    monkeypatch.setattr(emnist, "_load", raising(refused))
+    with (
+        pytest.raises(
+            InputError, match=r"\(Permission denied\): .* or put another matlab.zip there"
+        ),
+        emnist.emnist_splits("letters", path),
+    ):
+        pass
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail

@@ -706,3 +706,10 @@ def test_the_int8_encoder_gives_whole_steps():
 @pytest.mark.parametrize("engine", [Engine(), NCNN])
 def test_an_encoder_in_floats_has_no_steps(engine):
     assert load_encoder(find_model(None), engine).output_step == 0
+
+
+def test_keras_on_another_backend_is_refused(monkeypatch):
+    keras = import_keras()
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(InputError, match="Keras was imported with the backend jax: import it aft"):
+        import_keras()
