@@ -15,6 +15,7 @@ INPUTS ?= 1000000
 IMAGES ?= 8142550
 INTERLEAVINGS ?= 3000
 CONTEST := .venv-bench-job/installed $(patsubst benchmarks/environments/%.txt,.venv-bench-%/installed,$(wildcard benchmarks/environments/*.txt))
+FAILED := { echo "error: pip could not install: it needs PyPI (or PIP_INDEX_URL) and 3 GB of disk; run make again" >&2; exit 1; }
 SOURCES := setup.py $(shell find beam_job transforms -type f -not -name "*.pyc")
 
 .DEFAULT_GOAL := help
@@ -98,14 +99,17 @@ clean: ## Remove the virtual environment and what was built
 	rm -rf .venv .venv-* .cache build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "error: there is no $(PYTHON): install Python 3.10 to 3.13, or name one: make run PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { echo "error: $(PYTHON) is not Python 3.10 to 3.13: name another one: make run PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet .
+	@echo "installing into .venv: about a minute and 3 GB, from PyPI"
+	@$(BIN)/python -m pip install --quiet . || $(FAILED)
 	@touch $@
 
 .venv/installed-dev: .venv/bin/python setup.py
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' || $(FAILED)
 	@touch $@ .venv/installed
 
 $(CLUSTER)/installed: setup.py
