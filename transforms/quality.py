@@ -1,12 +1,12 @@
 """How good reconstructions are: squared error, PSNR and SSIM, on pixels of 8 bits."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import apache_beam as beam
+import msgspec
 import numpy as np
 
 from transforms.images import MAX_PIXEL, PIXELS, SIDE
@@ -92,7 +92,7 @@ def _window() -> np.ndarray:
     return np.stack([np.pad(weights, (place, places - 1 - place)) for place in range(places)])
 
 
-def joined(parts: Iterable[ImageQuality]) -> ImageQuality:
+def join_qualities(parts: Iterable[ImageQuality]) -> ImageQuality:
     """All images of the parts, ordered by image_id; none for no parts."""
     none = ImageQuality(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     all_parts = [none, *parts]
@@ -106,7 +106,7 @@ def joined(parts: Iterable[ImageQuality]) -> ImageQuality:
 
 
 class Quality(beam.CombineFn):
-    """Brings ImageQuality together; the result is the same however the parts come.
+    """Joins ImageQuality; the result does not depend on the order of the parts.
 
     Every image is kept (24 bytes each), which percentiles and the worst images need: 20 MB for
     all of EMNIST.
@@ -125,46 +125,57 @@ class Quality(beam.CombineFn):
         return [part for accumulator in accumulators for part in accumulator]
 
     def compact(self, accumulator: list[ImageQuality]) -> list[ImageQuality]:
-        return [joined(accumulator)]
+        return [join_qualities(accumulator)]
 
     def extract_output(self, accumulator: list[ImageQuality]) -> ImageQuality:
-        return joined(accumulator)
+        return join_qualities(accumulator)
 
 
 def psnr(squared_error: float, images: int) -> float | None:
-    """PSNR in dB of `images` images whose squared errors sum to this; None if there is no error."""
+    """PSNR in dB of `images` images whose squared errors sum to this; None for no error."""
     if squared_error == 0:
         return None
     return 10 * math.log10(MAX_PIXEL**2 * images * PIXELS / squared_error)
 
 
-def quality_summary(quality: ImageQuality) -> dict[str, Any]:
-    """Images, MSE (grey levels squared), PSNR of that MSE, SSIM, and their percentiles.
+class QualitySummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The quality of some images together.
 
-    A PSNR is None where there is no error at all, or no image.
+    mse: in grey levels squared. psnr: in dB, of that MSE; None where there is no error, or no
+    image. The percentiles are of single images, by percent; they are empty for no image.
     """
-    if not len(quality):
-        return {"images": 0, "mse": None, "psnr": None, "ssim": None}
-    total = int(quality.squared_errors.sum())
+
+    images: int
+    mse: float | None
+    psnr: float | None
+    ssim: float | None
+    psnr_percentiles: dict[int, float | None]
+    ssim_percentiles: dict[int, float]
+
+
+def summarize(quality: ImageQuality) -> QualitySummary:
+    """MSE, PSNR and SSIM of all images together, and their percentiles."""
+    images, error = len(quality), int(quality.squared_errors.sum())
+    if not images:
+        return QualitySummary(
+            images=0, mse=None, psnr=None, ssim=None, psnr_percentiles={}, ssim_percentiles={}
+        )
     # The higher the error the lower the PSNR, so its percentiles count from the other end.
     errors = np.percentile(
         quality.squared_errors, [100 - percent for percent in PERCENTILES], method="nearest"
     )
-    ssims = np.percentile(quality.ssims, PERCENTILES, method="nearest")
-    return {
-        "images": len(quality),
-        "mse": total / (len(quality) * PIXELS),
-        "psnr": _rounded(psnr(total, len(quality))),
-        "ssim": _rounded(float(quality.ssims.mean())),
-        "psnr_percentiles": _percentiles([psnr(float(error), 1) for error in errors]),
-        "ssim_percentiles": _percentiles(ssims.tolist()),
-    }
-
-
-def _percentiles(values: Sequence[float | None]) -> dict[str, float | None]:
-    return {
-        str(percent): _rounded(value) for percent, value in zip(PERCENTILES, values, strict=True)
-    }
+    ssims = np.percentile(quality.ssims, PERCENTILES, method="nearest").round(4)
+    return QualitySummary(
+        images=images,
+        mse=error / (images * PIXELS),
+        psnr=_rounded(psnr(error, images)),
+        ssim=_rounded(float(quality.ssims.mean())),
+        psnr_percentiles={
+            percent: _rounded(psnr(float(error), 1))
+            for percent, error in zip(PERCENTILES, errors, strict=True)
+        },
+        ssim_percentiles=dict(zip(PERCENTILES, ssims.tolist(), strict=True)),
+    )
 
 
 def _rounded(value: float | None) -> float | None:

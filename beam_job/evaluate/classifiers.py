@@ -1,9 +1,9 @@
-"""How much of the class a linear classifier finds in the latents, in PCA and in the pixels."""
+"""How well a linear classifier finds the class in the latents, in PCA and in the pixels."""
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from tqdm import tqdm
 
@@ -13,10 +13,10 @@ from transforms.images import NO_LABEL
 Features = Callable[[np.ndarray], np.ndarray]
 """Images uint8 (n, 784) to float32 (n, size)."""
 
-_STEPS = 500
+_STEPS = 200
 
 
-class Accuracy(NamedTuple):
+class Accuracy(msgspec.Struct, frozen=True):
     """A linear classifier on some features. accuracy: of held-out images, from 0 to 1."""
 
     features: str
@@ -26,62 +26,60 @@ class Accuracy(NamedTuple):
     steps: int
 
 
-def classified(
+class Classification(msgspec.Struct, frozen=True):
+    """The classifiers of one split. classes: of the images that they are fitted to."""
+
+    fitted_images: int
+    measured_images: int
+    classes: int
+    classifiers: list[Accuracy]
+
+
+def classify(
     features: Mapping[str, Features], training: Images, held_out: Images, *, quiet: bool
-) -> dict[str, Any] | None:
-    """What a linear classifier makes of the labels, for each split; None where there are none.
+) -> dict[str, Classification]:
+    """Fits and tests a linear classifier for each split with labels of two classes or more.
 
     features: what the classifiers see, by name.
 
-    What a label means may differ between splits, so each is judged alone: fitted to the training
-    images of its own split, or of the split train where it has none.
+    A label may mean something else in another split, so each split has its own classifiers. They
+    are fitted to the training images of the split, or of the split train where it has none.
     """
-    judged = {}
+    found = {}
     for split, tested in by_split(_labelled(held_out)).items():
         fitted = _labelled(training)
-        own = fitted.splits == (split if split in fitted.splits else "train")
-        fitted = fitted.take(own)
+        fitted = fitted.take(fitted.splits == (split if split in fitted.splits else "train"))
         classes = len(np.unique(fitted.labels))
-        if classes < len(("a class", "another")):
+        if classes == 1 or not len(fitted):
             continue
-        named = tqdm(
+        progress = tqdm(
             features.items(), desc=f"classifying {split}", unit=" features", disable=quiet or None
         )
-        judged[split] = {
-            "fitted_images": len(fitted),
-            "measured_images": len(tested),
-            "classes": classes,
-            "classifiers": [
-                linear_accuracy(name, encode, fitted, tested)._asdict() for name, encode in named
-            ],
-        }
-    return judged or None
+        classifiers = [fit_classifier(name, encode, fitted, tested) for name, encode in progress]
+        found[split] = Classification(len(fitted), len(tested), classes, classifiers)
+    return found
 
 
 def _labelled(images: Images) -> Images:
     return images.take(images.labels != NO_LABEL)
 
 
-def linear_accuracy(name: str, encode: Features, fitted: Images, tested: Images) -> Accuracy:
+def fit_classifier(name: str, encode: Features, fitted: Images, tested: Images) -> Accuracy:
     """Fits a logistic regression to standardized features of some images, and tests it on others.
 
-    Labels that were never fitted count as missed.
+    Labels that were never fitted count as errors.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    scaler = StandardScaler().fit(seen := encode(fitted.pixels))
+    seen = encode(fitted.pixels)
+    scaler = StandardScaler().fit(seen)
     regression = LogisticRegression(max_iter=_STEPS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # It is reported.
+        warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` reports it.
         regression.fit(scaler.transform(seen), fitted.labels)
     found = regression.predict(scaler.transform(encode(tested.pixels)))
     steps = int(regression.n_iter_.max())
-    return Accuracy(
-        name,
-        seen.shape[1],
-        round(float((found == tested.labels).mean()), 4),
-        steps < _STEPS,
-        steps,
-    )
+    accuracy = round(float((found == tested.labels).mean()), 4)
+    return Accuracy(name, seen.shape[1], accuracy, steps < _STEPS, steps)

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from beam_job.reports.codecs import Point
@@ -18,111 +18,58 @@ _LEAST_OVERLAP_DB = 0.5
 
 def curves_of(points: Sequence[Point]) -> dict[str, list[Point]]:
     """The points at which something is lost, by codec."""
-    lossy = [found for found in points if found.psnr is not None]
+    lossy = [point for point in points if point.psnr is not None]
     return {
-        codec: [found for found in lossy if found.codec == codec]
-        for codec in dict.fromkeys(found.codec for found in lossy)
+        codec: [point for point in lossy if point.codec == codec]
+        for codec in dict.fromkeys(point.codec for point in lossy)
     }
 
 
 def frontier(curve: Sequence[Point]) -> list[Point]:
     """The points of a curve that are worth their bytes: each has more of them, and more PSNR."""
     best: list[Point] = []
-    for found in sorted(curve, key=lambda found: (found.bytes, -psnr_of(found))):
-        if not best or psnr_of(found) > psnr_of(best[-1]):
-            best.append(found)
+    for point in sorted(curve, key=lambda point: (point.bytes, -psnr_of(point))):
+        if not best or psnr_of(point) > psnr_of(best[-1]):
+            best.append(point)
     return best
 
 
-def psnr_of(found: Point) -> float:
-    return math.inf if found.psnr is None else found.psnr
+def psnr_of(point: Point) -> float:
+    """PSNR in dB; infinite where nothing was lost."""
+    return math.inf if point.psnr is None else point.psnr
 
 
-class EqualPsnr(NamedTuple):
-    """What another codec needs to be as good as one of our points.
+class CurveEnd(msgspec.Struct, frozen=True):
+    """The point of a curve with the fewest or the most bytes."""
 
-    bytes_per_image: interpolated between the codec's points, the logarithm of bytes over PSNR;
-    None where our PSNR is beyond its points, as `reason` says. smallest_*: its point of fewest
-    bytes.
+    setting: str
+    bytes_per_image: float
+    psnr: float
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """One of our points against the curve of another codec.
+
+    their_bytes_per_image: what the codec needs for our PSNR. their_psnr: what it reaches in our
+    bytes. Both are interpolated between its points, in PSNR and the logarithm of bytes, and None
+    where ours is beyond them.
     """
 
     latents: str
-    psnr: float
     bytes_per_image: float
+    psnr: float
     codec: str
     their_bytes_per_image: float | None
-    reason: str | None
-    smallest_setting: str
-    smallest_bytes_per_image: float
-    smallest_psnr: float
-
-
-def equal_psnr(points: Sequence[Point]) -> list[EqualPsnr]:
-    """Each of our points against each curve of the others."""
-    curves = {name: frontier(curve) for name, curve in curves_of(points).items()}
-    return [
-        _equal_psnr(our, curve)
-        for our in points
-        if our.codec in OURS and our.psnr is not None
-        for name, curve in curves.items()
-        if name not in OURS
-    ]
-
-
-def _equal_psnr(our: Point, curve: Sequence[Point]) -> EqualPsnr:
-    smallest, psnr = curve[0], psnr_of(our)
-    theirs, reason = None, None
-    if psnr < psnr_of(smallest):
-        reason = "even its fewest bytes are of a higher PSNR"
-    elif psnr > psnr_of(curve[-1]):
-        reason = "none of its points reaches this PSNR"
-    else:
-        logs = [math.log(found.bytes_per_image) for found in curve]
-        theirs = math.exp(np.interp(psnr, [psnr_of(found) for found in curve], logs))
-    return EqualPsnr(
-        _named(our),
-        psnr,
-        round(our.bytes_per_image, 4),
-        smallest.codec,
-        None if theirs is None else round(theirs, 4),
-        reason,
-        smallest.setting,
-        round(smallest.bytes_per_image, 4),
-        psnr_of(smallest),
-    )
-
-
-def _named(found: Point) -> str:
-    return f"{found.codec}, {found.setting}"
-
-
-class EqualBytes(NamedTuple):
-    """How good another codec is in the bytes of one of our points.
-
-    their_psnr: interpolated between the codec's points, PSNR over the logarithm of bytes; None
-    where our bytes are beyond its points, as `reason` says. smallest_*, largest_*: its points of
-    fewest and of most bytes.
-    """
-
-    latents: str
-    bytes_per_image: float
-    psnr: float
-    codec: str
     their_psnr: float | None
-    reason: str | None
-    smallest_setting: str
-    smallest_bytes_per_image: float
-    smallest_psnr: float
-    largest_setting: str
-    largest_bytes_per_image: float
-    largest_psnr: float
+    fewest: CurveEnd
+    most: CurveEnd
 
 
-def equal_bytes(points: Sequence[Point]) -> list[EqualBytes]:
-    """Each of our points against each curve of the others."""
+def compare(points: Sequence[Point]) -> list[Comparison]:
+    """Each of our lossy points against each curve of the others."""
     curves = {name: frontier(curve) for name, curve in curves_of(points).items()}
     return [
-        _equal_bytes(our, curve)
+        _compare(our, curve)
         for our in points
         if our.codec in OURS and our.psnr is not None
         for name, curve in curves.items()
@@ -130,35 +77,31 @@ def equal_bytes(points: Sequence[Point]) -> list[EqualBytes]:
     ]
 
 
-def _equal_bytes(our: Point, curve: Sequence[Point]) -> EqualBytes:
-    smallest, largest = curve[0], curve[-1]
-    theirs, reason = None, None
-    if our.bytes_per_image < smallest.bytes_per_image:
-        reason = "even its fewest bytes are more"
-    elif our.bytes_per_image > largest.bytes_per_image:
-        reason = "even its most bytes are fewer"
-    else:
-        logs = [math.log(found.bytes_per_image) for found in curve]
-        psnrs = [psnr_of(found) for found in curve]
-        theirs = float(np.interp(math.log(our.bytes_per_image), logs, psnrs))
-    return EqualBytes(
-        _named(our),
-        round(our.bytes_per_image, 4),
+def _compare(our: Point, curve: Sequence[Point]) -> Comparison:
+    logs = [math.log(point.bytes_per_image) for point in curve]
+    psnrs = [psnr_of(point) for point in curve]
+    log = _interpolate(psnr_of(our), psnrs, logs)
+    psnr = _interpolate(math.log(our.bytes_per_image), logs, psnrs)
+    return Comparison(
+        our.name,
+        our.bytes_per_image,
         psnr_of(our),
-        smallest.codec,
-        None if theirs is None else round(theirs, 4),
-        reason,
-        smallest.setting,
-        round(smallest.bytes_per_image, 4),
-        psnr_of(smallest),
-        largest.setting,
-        round(largest.bytes_per_image, 4),
-        psnr_of(largest),
+        curve[0].codec,
+        None if log is None else round(math.exp(log), 4),
+        None if psnr is None else round(psnr, 4),
+        *(
+            CurveEnd(end.setting, end.bytes_per_image, psnr_of(end))
+            for end in (curve[0], curve[-1])
+        ),
     )
 
 
-class BreakEven(NamedTuple):
-    """From how many images on latents and the model's files are smaller than another codec's.
+def _interpolate(at: float, xs: Sequence[float], ys: Sequence[float]) -> float | None:
+    return float(np.interp(at, xs, ys)) if xs[0] <= at <= xs[-1] else None
+
+
+class BreakEven(msgspec.Struct, frozen=True):
+    """The number of images from which latents and the model's files are smaller than a codec's.
 
     at: where on its curve the other codec is taken. images: None where it never happens.
     """
@@ -174,44 +117,44 @@ class BreakEven(NamedTuple):
 def break_even(points: Sequence[Point], model_bytes: int) -> list[BreakEven]:
     """Each of our points against the lossless codecs, and against the others at equal PSNR.
 
-    Where a codec's fewest bytes are of a higher PSNR than ours, they are taken. PCA is no rival
-    here: it has components to be stored as well.
+    Where a codec's fewest bytes are of a higher PSNR than ours, they are taken. PCA is not
+    compared: its components have to be stored as well.
     """
-    ours = [found for found in points if found.codec in OURS]
-    lossless = [found for found in points if found.psnr is None and found not in ours]
-    rows = [
-        _break_even(our, _named(other), "lossless", other.bytes_per_image, model_bytes)
-        for our in ours
-        for other in lossless
+    lossless = [
+        (our.name, other.name, "lossless", other.bytes_per_image, our.bytes_per_image)
+        for our in points
+        if our.codec in OURS
+        for other in points
+        if other.codec not in OURS and other.psnr is None
     ]
-    by_name = {_named(our): our for our in ours}
-    for row in equal_psnr(points):
-        our = by_name[row.latents]
-        if row.codec in _PCA:
-            continue
-        if row.their_bytes_per_image is not None:
-            theirs = row.their_bytes_per_image
-            rows.append(_break_even(our, row.codec, "equal PSNR", theirs, model_bytes))
-        elif row.psnr < row.smallest_psnr:
-            at = f"{row.smallest_setting}, {row.smallest_psnr:.1f} dB"
-            theirs = row.smallest_bytes_per_image
-            rows.append(_break_even(our, row.codec, at, theirs, model_bytes))
-    return rows
+    lossy = [
+        (row.latents, row.codec, *_where_as_good(row), row.bytes_per_image)
+        for row in compare(points)
+        if row.codec not in _PCA and row.psnr <= row.most.psnr
+    ]
+    return [
+        BreakEven(*row, _images_to_save(model_bytes, theirs - ours))
+        for row in (*lossless, *lossy)
+        for *_, theirs, ours in (row,)
+    ]
 
 
-def _break_even(our: Point, codec: str, at: str, theirs: float, model_bytes: int) -> BreakEven:
-    saved = theirs - our.bytes_per_image
-    images = math.ceil(model_bytes / saved) if saved > 0 else None
-    return BreakEven(
-        _named(our), codec, at, round(theirs, 4), round(our.bytes_per_image, 4), images
-    )
+def _where_as_good(row: Comparison) -> tuple[str, float]:
+    """The place on a codec's curve that is at least as good as ours, and its bytes an image."""
+    if row.their_bytes_per_image is not None:
+        return "equal PSNR", row.their_bytes_per_image
+    return f"{row.fewest.setting}, {row.fewest.psnr:.1f} dB", row.fewest.bytes_per_image
 
 
-class BdRate(NamedTuple):
+def _images_to_save(model_bytes: int, saved_per_image: float) -> int | None:
+    return math.ceil(model_bytes / saved_per_image) if saved_per_image > 0 else None
+
+
+class BdRate(msgspec.Struct, frozen=True):
     """Bytes of a codec against those of an anchor at equal PSNR, averaged over the PSNR of both.
 
-    percent: less than 0 where the codec needs fewer; None for the reason given. overlap_db: from
-    and to which PSNR both reach.
+    percent: less than 0 where the codec needs fewer; None for the reason given. overlap_db: the
+    range of PSNR that both reach.
     """
 
     codec: str
@@ -238,8 +181,8 @@ def _bd_rate(curve: Sequence[Point], anchor: Sequence[Point]) -> BdRate:
 
     names = curve[0].codec, anchor[0].codec
     for one in (curve, anchor):
-        if len(one) < len(("a point", "another")):
-            return BdRate(*names, None, None, f"{one[0].codec} is a point, no curve")
+        if len(one) == 1:
+            return BdRate(*names, None, None, f"{one[0].codec} is a point, not a curve")
     low = max(psnr_of(curve[0]), psnr_of(anchor[0]))
     high = min(psnr_of(curve[-1]), psnr_of(anchor[-1]))
     if high - low < _LEAST_OVERLAP_DB:
@@ -247,10 +190,10 @@ def _bd_rate(curve: Sequence[Point], anchor: Sequence[Point]) -> BdRate:
         reason = f"less than {_LEAST_OVERLAP_DB} dB in common: {ranges}"
         return BdRate(*names, None, None, reason)
     percent = bjontegaard.bd_rate(
-        [found.bpp for found in anchor],
-        [psnr_of(found) for found in anchor],
-        [found.bpp for found in curve],
-        [psnr_of(found) for found in curve],
+        [point.bpp for point in anchor],
+        [psnr_of(point) for point in anchor],
+        [point.bpp for point in curve],
+        [psnr_of(point) for point in curve],
         method="akima",
         require_matching_points=False,
         min_overlap=0,

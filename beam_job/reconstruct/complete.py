@@ -1,7 +1,7 @@
 """How a reconstruction becomes complete."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -14,10 +14,10 @@ from beam_job.outputs.seal import (
     seal,
 )
 from beam_job.reconstruct.command import RECONSTRUCTION
-from beam_job.reports.comparison import shown_of
 from beam_job.reports.page import reconstruction_html
-from beam_job.reports.pictures import Compared, Picture, picks, sheet, triptych
-from beam_job.reports.quality import Group, quality_report
+from beam_job.reports.pictures import ComparedImages, Picture, choose_images, sheet, triptych
+from beam_job.reports.preview import make_preview
+from beam_job.reports.quality import Group, Originals, ReconstructionQuality, report_quality
 from transforms.decode import DecodedBatch
 from transforms.errors import RunError
 from transforms.json_documents import encode
@@ -92,23 +92,20 @@ def complete(
     _check_files(plan, files, quality)
     shown = sorted(sample, key=lambda batch: (batch.shard, batch.image_ids[:1].tolist()))
     documents = _sheets(shown)
-    report = quality_report(quality, plan.run.manifest.characters) if plan.measured else None
-    if report is not None:
-        described = {
-            "run": plan.run.folder,
-            "model": plan.model.name,
-            "originals": {
-                "name": plan.originals,
-                "same_files": _same_images(plan.run, digests),
-            },
-            **report,
-        }
-        documents[QUALITY] = encode(described)
+    report = None
+    if plan.originals is not None:
+        report = ReconstructionQuality(
+            **msgspec.structs.asdict(report_quality(quality, plan.run.manifest.characters)),
+            run=plan.run.folder,
+            model=plan.model.name,
+            originals=Originals(plan.originals, _same_images(plan.run, digests)),
+        )
+        documents[QUALITY] = encode(report)
     facts = {file.final_path: FileFacts(file.bytes, file.sha256) for file in files}
     sealed = _sealed(plan, files)
-    page = shown_of(_as_compared(shown), plan.run.manifest.characters, plan.run.bytes_per_image)
+    page = make_preview(_as_compared(shown), plan.run.manifest.characters, plan.run.bytes_per_image)
     if page is not None:
-        page = page._replace(pictures=_pictures(plan, quality, files))
+        page = replace(page, pictures=_pictures(plan, quality, files))
     documents[REPORT] = reconstruction_html(sealed, report, page).encode()
     facts |= {name: facts_of(content) for name, content in documents.items()}
     listed = {name: fact._asdict() for name, fact in sorted(facts.items())}
@@ -147,7 +144,7 @@ def _pictures(
             for name in ("image_ids", "squared_errors", "ssims")
         )
     )
-    chosen = picks(splits, labels, everything, plan.run.manifest.characters)
+    chosen = choose_images(splits, labels, everything, plan.run.manifest.characters)
     wanted = {
         (str(splits[pick.row]), int(everything.image_ids[pick.row]))
         for group in chosen.values()
@@ -238,7 +235,7 @@ def _originals(batches: Sequence[DecodedBatch]) -> np.ndarray | None:
     return np.concatenate(parts) if parts else None
 
 
-def _as_compared(shown: Sequence[DecodedBatch]) -> Compared | None:
+def _as_compared(shown: Sequence[DecodedBatch]) -> ComparedImages | None:
     originals = _originals(shown)
     if originals is None:
         return None
@@ -246,7 +243,7 @@ def _as_compared(shown: Sequence[DecodedBatch]) -> Compared | None:
         np.concatenate([getattr(batch, name) for batch in shown])
         for name in ("image_ids", "labels", "pixels")
     )
-    return Compared(
+    return ComparedImages(
         np.concatenate([np.full(len(batch), batch.shard.split) for batch in shown]),
         labels,
         image_quality(image_ids, originals, decoded),

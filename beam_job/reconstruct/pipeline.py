@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -23,7 +22,7 @@ from beam_job.progress import Progress, tick
 from beam_job.reconstruct.command import RECONSTRUCTION, SEAL
 from beam_job.reconstruct.complete import QUALITY, Plan, Reconstruction, complete
 from beam_job.reconstruct.options import ReconstructOptions
-from beam_job.reports.quality import Group, quality_lines
+from beam_job.reports.quality import Group, ReconstructionQuality, quality_rows
 from beam_job.reports.sizes import columns_of_text
 from beam_job.runners.beam_flags import BeamFlags
 from beam_job.runners.pipelines import is_local, new_pipeline, run_to_end, submit
@@ -252,13 +251,13 @@ class _CompleteReconstruction(beam.DoFn):
 
 def _show(output: str, plan: Plan) -> None:
     sealed = read_sealed(output, SEAL, Reconstruction)
-    reports = [read_sealed(output, QUALITY, dict[str, Any])] if plan.measured else []
+    reports = [read_sealed(output, QUALITY, ReconstructionQuality)] if plan.measured else []
     for report in reports:
-        say(*columns_of_text(quality_lines(report)), "")
+        say(*columns_of_text(quality_rows(report)), "")
     for path in dict.fromkeys(_folder(path) for path in (*sealed.files, SEAL)):
         say(child(output, path))
     for report in reports:
-        tell(*_NOTES[report["originals"]["same_files"]])
+        tell(*_NOTES[report.originals.same_files])
 
 
 def _folder(path: str) -> str:

@@ -1,29 +1,28 @@
 """Ways to store images: the bytes that each really writes, and the pixels that come back.
 
-Every codec is measured alike: it gets the same images, its bytes are counted as they would lie on
-disk, and what is decoded from those bytes is compared with the originals as 8-bit images.
+Every codec is measured in the same way: it gets the same images, its bytes are counted as they
+would be on disk, and what is decoded from those bytes is compared with the 8-bit originals.
 """
 
 import gzip
 import io
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 from beam_job.datasets.partition import Images
 from transforms.images import PIXELS, SIDE
-from transforms.quality import ImageQuality, image_quality, joined, quality_summary
-
-if TYPE_CHECKING:
-    pass
+from transforms.quality import ImageQuality, image_quality, join_qualities, summarize
 
 GZIP_LEVEL = 9
 ZSTD_LEVEL = 19
-# From the fewest bytes that a codec can be brought to, to where a loss is hardly seen.
+# From the fewest bytes that a codec can reach to a loss that is hardly visible.
 JPEG_QUALITIES = (1, 5, 10, 25, 50, 75)
 WEBP_QUALITIES = (0, 5, 10, 25, 50, 75)
 AVIF_QUALITIES = (0, 10, 25, 50)
@@ -34,10 +33,10 @@ _START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", 0xFFDA, b"\xff\xd9
 
 
 class Encoded(NamedTuple):
-    """What a codec made of some images.
+    """Images as a codec wrote them.
 
-    bytes: as written, over all images. overhead_bytes: those of them that carry no pixels, None
-    where they cannot be told apart. pixels: uint8 (n, 784), decoded from what was written.
+    bytes: of all images. overhead_bytes: those that carry no pixels; None where they cannot be told
+    apart. pixels: uint8 (n, 784), decoded from what was written.
     """
 
     bytes: int
@@ -46,7 +45,7 @@ class Encoded(NamedTuple):
 
 
 class Codec(NamedTuple):
-    """A way to store images, at one setting. lossless: whether it says that nothing is lost."""
+    """A way to store images, at one setting. lossless: whether it promises to lose nothing."""
 
     name: str
     setting: str
@@ -54,7 +53,7 @@ class Codec(NamedTuple):
     lossless: bool = False
 
 
-class Measured(NamedTuple):
+class Measurement(NamedTuple):
     """A codec's bytes for some images, and their quality."""
 
     bytes: int
@@ -62,7 +61,7 @@ class Measured(NamedTuple):
     quality: ImageQuality
 
 
-class Point(NamedTuple):
+class Point(msgspec.Struct, frozen=True, kw_only=True):
     """A codec at one setting: rate against distortion.
 
     bpp: bits a pixel, of all bytes that were written. psnr: dB, of the mean squared error of all
@@ -79,36 +78,39 @@ class Point(NamedTuple):
     psnr: float | None
     ssim: float
 
+    @property
+    def name(self) -> str:
+        """The codec with its setting."""
+        return f"{self.codec}, {self.setting}"
 
-def measured(codec: Codec, images: Images) -> Measured:
+
+def measure_codec(codec: Codec, images: Images) -> Measurement:
     """Encodes and decodes the images of one split."""
     encoded = codec.encode(images)
     quality = image_quality(images.image_ids, images.pixels, encoded.pixels)
-    return Measured(encoded.bytes, encoded.overhead_bytes, quality)
+    return Measurement(encoded.bytes, encoded.overhead_bytes, quality)
 
 
-def point(codec: Codec, parts: Sequence[Measured]) -> Point:
-    """The parts together; each part is files of its own."""
-    quality = quality_summary(joined(part.quality for part in parts))
-    images = quality["images"]
-    total = sum(part.bytes for part in parts)
-    overheads = [part.overhead_bytes for part in parts]
-    known = [overhead for overhead in overheads if overhead is not None]
+def rate_and_distortion(codec: Codec, parts: Sequence[Measurement]) -> Point:
+    """The point of all parts, each of which is in files of its own; at least one image."""
+    quality = join_qualities(part.quality for part in parts)
+    images, total = len(quality), sum(part.bytes for part in parts)
+    overheads = [part.overhead_bytes for part in parts if part.overhead_bytes is not None]
     return Point(
-        codec.name,
-        codec.setting,
-        images,
-        total,
-        sum(known) if len(known) == len(overheads) else None,
-        total / images,
-        total * 8 / (images * PIXELS),
-        quality["psnr"],
-        quality["ssim"],
+        codec=codec.name,
+        setting=codec.setting,
+        images=images,
+        bytes=total,
+        overhead_bytes=sum(overheads) if len(overheads) == len(parts) else None,
+        bytes_per_image=round(total / images, 4),
+        bpp=round(total * 8 / (images * PIXELS), 6),
+        psnr=summarize(quality).psnr,
+        ssim=round(float(quality.ssims.mean()), 4),
     )
 
 
 def image_codecs() -> list[Codec]:
-    """The codecs that everybody has; all but the first three write a file an image.
+    """Codecs that are widely used; all but the first three write one file per image.
 
     Only JPEG XL needs imagecodecs, and only once it is measured.
     """
@@ -125,7 +127,7 @@ def _lossless_codecs() -> Iterator[Codec]:
     yield Codec("PNG", "optimized", _pillow("PNG", png_overhead, optimize=True), lossless=True)
     webp = _pillow("WEBP", webp_overhead, lossless=True, quality=100, method=6)
     yield Codec("WebP lossless", "quality 100, method 6", webp, lossless=True)
-    # Without the chroma planes, which a grey image has no use for, it is smaller.
+    # Grey images need no chroma planes; without them the files are smaller.
     avif = _pillow("AVIF", avif_overhead, quality=100, subsampling="4:0:0", speed=6, max_threads=1)
     yield Codec("AVIF lossless", "quality 100, 4:0:0", avif, lossless=True)
     yield Codec("JPEG XL lossless", "effort 10", _jpeg_xl(lossless=True, effort=10), lossless=True)
@@ -152,13 +154,13 @@ def _raw(images: Images) -> Encoded:
 
 
 def _gzip(images: Images) -> Encoded:
-    """One file of all images, one after the other, as NIST has them."""
+    """One file of all images in order, as NIST publishes them."""
     content = gzip.compress(images.pixels.tobytes(), GZIP_LEVEL, mtime=0)
     return Encoded(len(content), _GZIP_OVERHEAD, _flat(gzip.decompress(content)))
 
 
 def _zstd(images: Images) -> Encoded:
-    """One file of all images, one after the other."""
+    """One file of all images in order."""
     codec = pa.Codec("zstd", compression_level=ZSTD_LEVEL)
     content = codec.compress(images.pixels.tobytes(), asbytes=True)
     decoded = codec.decompress(content, images.pixels.nbytes, asbytes=True)
@@ -172,7 +174,7 @@ def _flat(content: bytes) -> np.ndarray:
 def _pillow(
     image_format: str, overhead: Callable[[bytes], int], **options: Any
 ) -> Callable[[Images], Encoded]:
-    """A file an image, by Pillow with these options."""
+    """One file per image, by Pillow with these options."""
 
     def encode(image: np.ndarray) -> bytes:
         file = io.BytesIO()
@@ -187,7 +189,7 @@ def _pillow(
 
 
 def _jpeg_xl(**options: Any) -> Callable[[Images], Encoded]:
-    """A bare codestream an image: there is no container that could be overhead."""
+    """One bare codestream per image: there is no container that could be overhead."""
 
     def encode(image: np.ndarray) -> bytes:
         import imagecodecs
@@ -208,8 +210,9 @@ def _one_by_one(
     decode: Callable[[bytes], np.ndarray],
     overhead: Callable[[bytes], int],
 ) -> Encoded:
-    contents = [encode(image) for image in images.pixels.reshape(-1, SIDE, SIDE)]
-    pixels = np.stack([decode(content).reshape(PIXELS) for content in contents])
+    with ThreadPoolExecutor() as pool:  # The slow codecs release the interpreter's lock.
+        contents = list(pool.map(encode, images.pixels.reshape(-1, SIDE, SIDE)))
+        pixels = np.stack([image.reshape(PIXELS) for image in pool.map(decode, contents)])
     return Encoded(sum(map(len, contents)), sum(map(overhead, contents)), pixels)
 
 

@@ -1,4 +1,4 @@
-"""Originals beside what came back: which to show, and as pictures."""
+"""Originals next to what decoding gives back: which to show, and as pictures."""
 
 import base64
 import io
@@ -19,8 +19,8 @@ _GAP_GREY = 225
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Images and what came back of them, in any order.
+class ComparedImages:
+    """Images and what decoding gives back, in any order.
 
     splits: names (n,). labels: int16 (n,), NO_LABEL for none. quality: of each image. originals,
     decoded: uint8 (n, 784).
@@ -33,16 +33,16 @@ class Compared:
     decoded: np.ndarray
 
 
-class Pick(NamedTuple):
-    """An image to show: where it is among those compared, and what to say of it."""
+class Choice(NamedTuple):
+    """An image to show: its place among those compared, and its caption."""
 
     row: int
     caption: str
 
 
-def picks(
+def choose_images(
     splits: np.ndarray, labels: np.ndarray, quality: ImageQuality, characters: Mapping[int, str]
-) -> dict[str, list[Pick]]:
+) -> dict[str, list[Choice]]:
     """Which images to show, by a heading: the worst, the median and the best, and each class.
 
     splits, labels, quality: of the same images, in the same order. Of a class that image is shown
@@ -59,7 +59,7 @@ def picks(
         chosen["one of each class"] = np.array(_of_each_class(order, splits, labels))
     return {
         heading: [
-            Pick(int(row), _caption(int(row), splits, labels, quality, characters)) for row in rows
+            Choice(row, _caption(row, splits, labels, quality, characters)) for row in rows.tolist()
         ]
         for heading, rows in chosen.items()
     }
@@ -96,14 +96,14 @@ def _caption(
 
 
 class Picture(NamedTuple):
-    """A picture for a page: a data URL, and what to say below it."""
+    """A picture for a page: a data URL and a caption."""
 
     url: str
     caption: str
 
 
 def triptych(original: np.ndarray, decoded: np.ndarray, caption: str) -> Picture:
-    """The original, what came back and the difference, one above the other, ink on white."""
+    """The original, the decoded image and the difference, from top to bottom, ink on white."""
     gap = np.full((1, SIDE), MAX_PIXEL - _GAP_GREY, np.uint8)
     rows = (original, decoded, difference(original, decoded))
     parts = [pixels.reshape(SIDE, SIDE) for pixels in rows]
@@ -114,7 +114,7 @@ def triptych(original: np.ndarray, decoded: np.ndarray, caption: str) -> Picture
 def sheet(originals: np.ndarray | None, decoded: np.ndarray) -> bytes:
     """A PNG of reconstructions uint8 (n, 784), ink on white.
 
-    Each below its original, and above the difference, where the originals are at hand.
+    Each is below its original and above the difference, where the originals are given.
     """
     kinds = [decoded]
     if originals is not None:
@@ -128,7 +128,7 @@ def sheet(originals: np.ndarray | None, decoded: np.ndarray) -> bytes:
 
 
 def difference(originals: np.ndarray, decoded: np.ndarray) -> np.ndarray:
-    """How far apart pixels are: uint8, of the shape of both."""
+    """The absolute difference of pixels: uint8, of the shape of both."""
     apart: np.ndarray = np.abs(originals.astype(np.int16) - decoded).astype(np.uint8)
     return apart
 
@@ -149,10 +149,10 @@ def _png(ink: np.ndarray, scale: int = 1) -> bytes:
     return content.getvalue()
 
 
-def pictures_of(
-    chosen: Mapping[str, Sequence[Pick]], originals: np.ndarray, decoded: np.ndarray
+def draw_choice(
+    chosen: Mapping[str, Sequence[Choice]], originals: np.ndarray, decoded: np.ndarray
 ) -> dict[str, list[Picture]]:
-    """The picks as pictures, from the pixels of all images compared."""
+    """The chosen images as pictures, from the pixels of all images compared."""
     return {
         heading: [triptych(originals[row], decoded[row], caption) for row, caption in rows]
         for heading, rows in chosen.items()

@@ -1,15 +1,24 @@
-"""The quality of a whole run, by split and by class: what quality.json holds, and its table."""
+"""The quality of a whole run by split, group and class: quality.json, and its tables."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import math
+import string
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from beam_job.reports.pictures import labels_agree
 from transforms.images import NO_LABEL
-from transforms.quality import ImageQuality, joined, psnr, quality_summary
+from transforms.quality import ImageQuality, QualitySummary, join_qualities, psnr, summarize
 
 WORST_IMAGES = 20
+GROUPS = {
+    "digits": string.digits,
+    "capitals": string.ascii_uppercase,
+    "lower case": string.ascii_lowercase,
+}
+"""Characters by the name of their group."""
 
 
 class Group(NamedTuple):
@@ -19,105 +28,161 @@ class Group(NamedTuple):
     label: int
 
 
-def quality_report(
-    groups: Mapping[Group, ImageQuality], characters: Mapping[int, str]
-) -> dict[str, Any]:
-    """MSE, PSNR, SSIM by split and class and in total, and the worst images by name."""
-    splits = sorted({group.split for group in groups}, key=_split_order)
-    classes: dict[str, list[Group]] = {}
-    labelled = [group for group in groups if group.label != NO_LABEL]
-    agree = labels_agree(group.split for group in labelled)
-    for group in sorted(labelled, key=lambda group: (group.label, _split_order(group.split))):
-        name = characters.get(group.label, str(group.label))
-        classes.setdefault(name if agree else f"{group.split} {name}", []).append(group)
-    everything = joined(groups.values())
+class WorstImage(msgspec.Struct, frozen=True):
+    """An image of a high error. psnr: in dB. character: None where it is not known."""
+
+    split: str
+    image_id: int
+    character: str | None
+    psnr: float | None
+    ssim: float
+
+
+class QualityReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The quality of images, in total and in parts.
+
+    groups: digits, capitals and lower case, as far as the characters are known. classes: by
+    character; by split and character where a label may mean something else in another split.
+    """
+
+    splits: dict[str, QualitySummary]
+    groups: dict[str, QualitySummary]
+    classes: dict[str, QualitySummary]
+    total: QualitySummary
+    worst: list[WorstImage]
+
+
+class Originals(msgspec.Struct, frozen=True):
+    """What decoded images were compared with.
+
+    same_files: whether the run was made of these images; None where it does not say.
+    """
+
+    name: str
+    same_files: bool | None
+
+
+class ReconstructionQuality(QualityReport, frozen=True, kw_only=True):
+    """quality.json of a reconstruction. run: its folder. model: its name."""
+
+    run: str
+    model: str
+    originals: Originals
+
+
+def group_quality(
+    splits: np.ndarray, labels: np.ndarray, quality: ImageQuality
+) -> dict[Group, ImageQuality]:
+    """The quality of images (n,) by the split and the label that each of them has."""
+    keys = sorted(set(zip(splits.tolist(), labels.tolist(), strict=True)))
     return {
-        "splits": {
-            split: quality_summary(
-                joined(quality for group, quality in groups.items() if group.split == split)
-            )
-            for split in splits
-        },
-        "classes": {
-            name: quality_summary(joined(groups[group] for group in alike))
-            for name, alike in classes.items()
-        },
-        "total": quality_summary(everything),
-        "worst": _worst(groups, characters),
+        Group(split, label): quality.take((splits == split) & (labels == label))
+        for split, label in keys
     }
+
+
+def report_quality(
+    parts: Mapping[Group, ImageQuality], characters: Mapping[int, str]
+) -> QualityReport:
+    """The quality of all parts. characters: what a label stands for, where known."""
+    keys = sorted(parts, key=lambda key: (key.label, _split_order(key.split)))
+    labelled = [key for key in keys if key.label != NO_LABEL]
+    agree = labels_agree(key.split for key in labelled)
+    classes: dict[str, list[Group]] = {}
+    for key in labelled:
+        name = characters.get(key.label, str(key.label))
+        classes.setdefault(name if agree else f"{key.split} {name}", []).append(key)
+    groups = {
+        name: [key for key in labelled if characters.get(key.label, "none") in members]
+        for name, members in GROUPS.items()
+    }
+    splits = {
+        split: [key for key in keys if key.split == split]
+        for split in sorted({key.split for key in keys}, key=_split_order)
+    }
+
+    def summary(of: Iterable[Group]) -> QualitySummary:
+        return summarize(join_qualities(parts[key] for key in of))
+
+    return QualityReport(
+        splits={name: summary(of) for name, of in splits.items()},
+        groups={name: summary(of) for name, of in groups.items() if of},
+        classes={name: summary(of) for name, of in classes.items()},
+        total=summary(keys),
+        worst=_worst_images(parts, characters),
+    )
 
 
 def _split_order(split: str) -> tuple[int, str]:
     return {"train": 0, "test": 1}.get(split, 2), split
 
 
-def _worst(
-    groups: Mapping[Group, ImageQuality], characters: Mapping[int, str]
-) -> list[dict[str, Any]]:
-    named = [
-        (-int(error), group.split, int(image_id), group.label, float(ssim))
-        for group, quality in groups.items()
-        for image_id, error, ssim in _highest(quality)
-    ]
+def _worst_images(
+    parts: Mapping[Group, ImageQuality], characters: Mapping[int, str]
+) -> list[WorstImage]:
+    found = sorted(
+        (-error, key.split, image_id, key.label, ssim)
+        for key, quality in parts.items()
+        for image_id, error, ssim in _highest_errors(quality)
+    )
     return [
-        {
-            "split": split,
-            "image_id": image_id,
-            "character": characters.get(label),
-            "psnr": _two_places(psnr(-error, 1)),
-            "ssim": round(ssim, 4),
-        }
-        for error, split, image_id, label, ssim in sorted(named)[:WORST_IMAGES]
+        WorstImage(split, image_id, characters.get(label), _psnr_of_one(-error), round(ssim, 4))
+        for error, split, image_id, label, ssim in found[:WORST_IMAGES]
     ]
 
 
-def _highest(quality: ImageQuality) -> list[tuple[int, int, float]]:
-    rows = np.argsort(-quality.squared_errors, kind="stable")[:WORST_IMAGES]
-    top = quality.take(rows)
+def _highest_errors(quality: ImageQuality) -> list[tuple[int, int, float]]:
+    top = quality.take(np.argsort(-quality.squared_errors, kind="stable")[:WORST_IMAGES])
     return list(
         zip(top.image_ids.tolist(), top.squared_errors.tolist(), top.ssims.tolist(), strict=True)
     )
 
 
-def _two_places(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
+def _psnr_of_one(error: int) -> float | None:
+    decibels = psnr(error, 1)
+    return None if decibels is None else round(decibels, 2)
 
 
-def quality_lines(report: Mapping[str, Any]) -> list[list[str]]:
+def quality_rows(report: QualityReport) -> list[list[str]]:
     """The quality of each split and in total as cells of text, a header first."""
-    header = ["", "images", "PSNR", "SSIM", "1% worst below", "median", "1% best above"]
-    parts = dict(report["splits"])
+    parts = dict(report.splits)
     if len(parts) > 1:
-        parts["total"] = report["total"]
-    lines = [header]
-    for name, summary in parts.items():
-        percentiles = summary["psnr_percentiles"]
-        lines.append(
-            [
-                name,
-                f"{summary['images']:,}",
-                decibels(summary["psnr"]),
-                f"{summary['ssim']:.4f}",
-                *(decibels(percentiles[percent]) for percent in ("1", "50", "99")),
-            ]
-        )
-    return lines
-
-
-def class_lines(report: Mapping[str, Any]) -> list[list[str]]:
-    """The quality of each class as cells of text, a header first; the worst class comes first."""
-    classes = sorted(
-        report["classes"].items(), key=lambda named: (named[1]["psnr"] is None, named[1]["psnr"])
-    )
+        parts["total"] = report.total
     return [
-        ["class", "images", "PSNR", "SSIM"],
+        ["", "images", "PSNR", "SSIM", "1% worst below", "median", "1% best above"],
         *(
-            [name, f"{summary['images']:,}", decibels(summary["psnr"]), f"{summary['ssim']:.4f}"]
-            for name, summary in classes
+            [
+                *_cells(name, summary),
+                *(in_decibels(summary.psnr_percentiles[percent]) for percent in (1, 50, 99)),
+            ]
+            for name, summary in parts.items()
         ),
     ]
 
 
-def decibels(value: float | None) -> str:
+def class_rows(classes: Mapping[str, QualitySummary]) -> list[list[str]]:
+    """The quality of each class as cells of text, a header first; the worst class comes first."""
+    ordered = worst_first(classes)
+    return [
+        ["class", "images", "PSNR", "SSIM"],
+        *(_cells(name, classes[name]) for name in ordered),
+    ]
+
+
+def worst_first(classes: Mapping[str, QualitySummary]) -> list[str]:
+    """The names of classes by their PSNR; what has no error comes last."""
+
+    def order(name: str) -> float:
+        found = classes[name].psnr
+        return math.inf if found is None else found
+
+    return sorted(classes, key=order)
+
+
+def _cells(name: str, summary: QualitySummary) -> list[str]:
+    return [name, f"{summary.images:,}", in_decibels(summary.psnr), f"{summary.ssim:.4f}"]
+
+
+def in_decibels(value: float | None) -> str:
     """A PSNR as text."""
     return "exact" if value is None else f"{value:.2f} dB"

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from beam_job.outputs.attempt import folder_of, sealed_id
 from beam_job.outputs.run_directory import REPORT, RUN, SIZES, complete_run
-from beam_job.reports.comparison import shown_of
 from beam_job.reports.page import report_html
-from beam_job.reports.pictures import Compared
+from beam_job.reports.pictures import ComparedImages
+from beam_job.reports.preview import make_preview
 from beam_job.reports.sizes import RunSizes
 from transforms.decode import decoded_pixels
 from transforms.images import IMAGE_COLUMN, IMAGE_ID_COLUMN, LABEL_COLUMN, PIXELS, Sample
@@ -62,14 +62,14 @@ def draw_report(output: str, run_id: str, model_path: str | None, engine: str | 
     run = complete_run(output)
     sizes = read_document(child(output, SIZES), RunSizes)
     manifest, record = run.manifest, run.manifest.model
-    shown = None
+    preview = None
     has_sample = any(file.path == SAMPLE for file in manifest.documents)
     if record.decoder_sha256 is not None and has_sample:
         model = replace(find_model(model_path), decoder_sha256=record.decoder_sha256)
         compared = _compared(child(output, SAMPLE), model, engine, record.quantization)
         bytes_per_image = sizes.total.parquet_bytes / max(1, sizes.total.images)
-        shown = shown_of(compared, manifest.characters, bytes_per_image)
-    page = report_html(manifest, sizes, shown)
+        preview = make_preview(compared, manifest.characters, bytes_per_image)
+    page = report_html(manifest, sizes, preview)
     if sealed_id(output, RUN) == run_id:
         _replace(output, page.encode())
 
@@ -86,7 +86,7 @@ def _replace(output: str, page: bytes) -> None:
 
 def _compared(
     path: str, model: Model, engine: str | None, quantization: Quantization | None
-) -> Compared:
+) -> ComparedImages:
     """What comes back of the images in a sample."""
     table = pq.read_table(io.BytesIO(read_bytes(path, MAX_JSON_BYTES)))
     image_ids = table.column(IMAGE_ID_COLUMN).to_numpy()
@@ -96,7 +96,7 @@ def _compared(
     originals = np.frombuffer(images, np.uint8).reshape(-1, PIXELS)
     decode = load_decoder(model, engine).compute
     decoded = decoded_pixels(decode, values_of(stored, quantization))
-    return Compared(
+    return ComparedImages(
         np.array(table.column(_SPLIT_COLUMN).to_pylist()),
         table.column(LABEL_COLUMN).to_numpy(),
         image_quality(image_ids, originals, decoded),

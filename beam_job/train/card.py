@@ -7,6 +7,7 @@ from typing import Any
 from zipfile import ZipFile
 
 import keras
+import msgspec
 import numpy as np
 
 from beam_job.datasets.partition import TrainingData
@@ -15,7 +16,7 @@ from transforms.decode import decoded_pixels
 from transforms.encode import latents_of
 from transforms.images import PIXELS
 from transforms.models.network import Compute
-from transforms.quality import image_quality, quality_summary
+from transforms.quality import image_quality, summarize
 from transforms.quantize import Quantization
 from transforms.storage.files import (
     temporary_folder,
@@ -67,10 +68,8 @@ def quality(
             for bits, quantization in sorted(quantizations.items(), reverse=True)
         },
     }
-    image_ids = np.arange(len(pixels))
     return {
-        name: quality_summary(image_quality(image_ids, pixels, decoded_pixels(decode, values)))
-        for name, values in stored.items()
+        name: _summary(pixels, decoded_pixels(decode, values)) for name, values in stored.items()
     }
 
 
@@ -81,8 +80,13 @@ def int8_encoder_quality(
     if encode is None:
         return {}
     decoded = decoded_pixels(decode, latents_of(encode, pixels))
-    quality = image_quality(np.arange(len(pixels)), pixels, decoded)
-    return {INT8_ENCODER: quality_summary(quality)}
+    return {INT8_ENCODER: _summary(pixels, decoded)}
+
+
+def _summary(pixels: np.ndarray, decoded: np.ndarray) -> dict[str, Any]:
+    quality = summarize(image_quality(np.arange(len(pixels)), pixels, decoded))
+    as_json: dict[str, Any] = msgspec.to_builtins(quality, str_keys=True)
+    return as_json
 
 
 def latent_facts(encode: Compute, data: TrainingData) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from scipy.signal import convolve2d
 
 from beam_job.datasets.sample import sample_splits
 from tests.conftest import RUNNER
-from transforms.quality import ImageQuality, Quality, image_quality, joined, psnr, quality_summary
+from transforms.quality import ImageQuality, Quality, image_quality, join_qualities, psnr, summarize
 
 COUNT = 101
 PERCENTS = (1, 5, 25, 50, 75, 95, 99)
@@ -92,19 +92,19 @@ def test_ssim_is_that_of_the_paper(originals, decoded):
 
 
 def test_the_summary_is_that_of_plain_arithmetic(originals, decoded):
-    summary = quality_summary(image_quality(np.arange(COUNT), originals, decoded))
+    summary = summarize(image_quality(np.arange(COUNT), originals, decoded))
     squares = (originals.astype(float) - decoded) ** 2
     psnrs = np.sort(10 * np.log10(255**2 / squares.mean(axis=1)))
     ssims = np.sort([plain_ssim(*pair) for pair in zip(originals, decoded, strict=True)])
-    assert summary["images"] == COUNT
-    assert summary["mse"] == pytest.approx(squares.mean(), rel=1e-12)
-    assert summary["psnr"] == pytest.approx(10 * np.log10(255**2 / squares.mean()), abs=1e-4)
-    assert summary["ssim"] == pytest.approx(ssims.mean(), abs=1e-4)
+    assert summary.images == COUNT
+    assert summary.mse == pytest.approx(squares.mean(), rel=1e-12)
+    assert summary.psnr == pytest.approx(10 * np.log10(255**2 / squares.mean()), abs=1e-4)
+    assert summary.ssim == pytest.approx(ssims.mean(), abs=1e-4)
     # Of 101 images, n percent lie below the one at place n.
-    assert list(summary["psnr_percentiles"]) == [str(percent) for percent in PERCENTS]
+    assert list(summary.psnr_percentiles) == list(PERCENTS)
     for percent in PERCENTS:
-        assert summary["psnr_percentiles"][str(percent)] == pytest.approx(psnrs[percent], abs=1e-4)
-        assert summary["ssim_percentiles"][str(percent)] == pytest.approx(ssims[percent], abs=1e-4)
+        assert summary.psnr_percentiles[percent] == pytest.approx(psnrs[percent], abs=1e-4)
+        assert summary.ssim_percentiles[percent] == pytest.approx(ssims[percent], abs=1e-4)
 
 
 def test_psnr_by_hand():
@@ -116,19 +116,19 @@ def test_psnr_by_hand():
 
 
 def test_what_is_the_same_has_no_psnr(originals):
-    summary = quality_summary(image_quality(np.arange(COUNT), originals, originals.copy()))
-    assert (summary["mse"], summary["psnr"]) == (0, None)
-    assert summary["ssim"] == pytest.approx(1)
-    assert set(summary["psnr_percentiles"].values()) == {None}
+    summary = summarize(image_quality(np.arange(COUNT), originals, originals.copy()))
+    assert (summary.mse, summary.psnr) == (0, None)
+    assert summary.ssim == pytest.approx(1)
+    assert set(summary.psnr_percentiles.values()) == {None}
 
 
 def test_no_images_have_no_quality():
     none = np.zeros((0, 784), np.uint8)
     found = image_quality(np.zeros(0, np.int64), none, none)
-    assert (len(found), len(joined([])), len(joined([found]))) == (0, 0, 0)
-    summary = quality_summary(found)
-    assert summary["images"] == 0
-    assert {summary[name] for name in ("mse", "psnr", "ssim")} == {None}
+    assert (len(found), len(join_qualities([])), len(join_qualities([found]))) == (0, 0, 0)
+    summary = summarize(found)
+    assert summary.images == 0
+    assert (summary.mse, summary.psnr, summary.ssim) == (None, None, None)
 
 
 def some_quality(image_ids: list[int]) -> ImageQuality:

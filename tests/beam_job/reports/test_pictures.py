@@ -4,7 +4,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from beam_job.reports.pictures import Pick, picks, pictures_of, sheet, triptych
+from beam_job.reports.pictures import Choice, choose_images, draw_choice, sheet, triptych
 from transforms.images import NO_LABEL
 from transforms.quality import ImageQuality
 
@@ -75,14 +75,14 @@ def quality(errors: list[int]) -> ImageQuality:
     return ImageQuality(np.arange(count) + 100, np.array(errors, np.int64), np.ones(count))
 
 
-def rows_of(chosen: dict[str, list[Pick]]) -> dict[str, list[int]]:
+def rows_of(chosen: dict[str, list[Choice]]) -> dict[str, list[int]]:
     return {heading: [pick.row for pick in rows] for heading, rows in chosen.items()}
 
 
 def test_the_best_the_median_the_worst_and_one_of_each_class_are_shown():
     errors = [50, 0, 90, 30, 70, 10, 100, 20, 80, 40, 60]
     labels = np.array([0, 0, 0, 1, 1, 1, 1, 1, 2, NO_LABEL, NO_LABEL], np.int16)
-    chosen = picks(np.full(11, "test"), labels, quality(errors), {0: "a", 1: "b"})
+    chosen = choose_images(np.full(11, "test"), labels, quality(errors), {0: "a", 1: "b"})
     assert rows_of(chosen) == {
         "best": [1, 5, 7],
         "median": [9, 0, 10],  # 40, 50, 60
@@ -96,7 +96,7 @@ def test_captions_say_what_it_is_how_good_and_which():
     errors = [0, 784 * 255**2, 784]
     labels = np.array([5, 7, NO_LABEL], np.int16)
     splits = np.array(["train", "test", "test"])
-    chosen = picks(splits, labels, quality(errors), {5: "f"})
+    chosen = choose_images(splits, labels, quality(errors), {5: "f"})
     assert [pick.caption for pick in chosen["best"]] == [
         "f · exact\ntrain 100",
         "48.1 dB\ntest 102",
@@ -107,7 +107,7 @@ def test_captions_say_what_it_is_how_good_and_which():
 def test_few_images_without_labels_are_shown_as_they_are():
     for count in (1, 2):
         unlabelled = np.full(count, NO_LABEL, np.int16)
-        chosen = picks(np.full(count, "all"), unlabelled, quality([5] * count), {})
+        chosen = choose_images(np.full(count, "all"), unlabelled, quality([5] * count), {})
         ids = list(range(count))
         assert rows_of(chosen) == {"best": ids, "median": ids, "worst": ids[::-1]}
 
@@ -120,14 +120,14 @@ def test_what_is_picked_does_not_depend_on_the_order_of_what_came():
     for _ in range(5):
         order = RANDOM.permutation(30)
         shuffled = ImageQuality(ids[order], np.array(errors)[order], np.ones(30))
-        chosen = picks(splits[order], labels[order], shuffled, {})
+        chosen = choose_images(splits[order], labels[order], shuffled, {})
         captions = {heading: [pick.caption for pick in rows] for heading, rows in chosen.items()}
         assert captions == (expected or captions)
         expected = captions
 
 
-def test_picks_become_pictures_of_their_own_rows():
-    made = pictures_of({"best": [Pick(3, "three"), Pick(0, "zero")]}, ORIGINALS, DECODED)
+def test_chosen_images_become_pictures_of_their_own_rows():
+    made = draw_choice({"best": [Choice(3, "three"), Choice(0, "zero")]}, ORIGINALS, DECODED)
     assert [picture.caption for picture in made["best"]] == ["three", "zero"]
     for picture, row in zip(made["best"], (3, 0), strict=True):
         shown = grey(base64.b64decode(picture.url.partition(",")[2]))
