@@ -144,7 +144,7 @@ def _report_html(evaluation: Evaluation, picture: str) -> str:
         notes=_notes(evaluation),
         picture=picture,
         tables=tables(evaluation),
-        facts=[
+        provenance=[
             ("created", evaluation.created),
             ("dataset fingerprint", str(evaluation.dataset.fingerprint)),
             *(("source", source.path) for source in evaluation.dataset.sources),

@@ -144,8 +144,9 @@ def _psnr_of_one(error: int) -> float | None:
 
 
 def quality_rows(report: QualityReport) -> list[list[str]]:
-    """The quality of each split and in total as cells of text, a header first."""
-    parts = dict(report.splits)
+    """The quality of each split and group and in total as cells of text, a header first."""
+    groups = report.groups if len(report.groups) > 1 else {}
+    parts = {**report.splits, **groups}
     if len(parts) > 1:
         parts["total"] = report.total
     return [
@@ -166,6 +167,22 @@ def class_rows(classes: Mapping[str, QualitySummary]) -> list[list[str]]:
     return [
         ["class", "images", "PSNR", "SSIM"],
         *(_cells(name, classes[name]) for name in ordered),
+    ]
+
+
+def worst_rows(worst: Iterable[WorstImage]) -> list[list[str]]:
+    """The worst images as cells of text, a header first."""
+    return [
+        ["image", "character", "PSNR", "SSIM"],
+        *(
+            [
+                f"{image.split} {image.image_id}",
+                image.character or "",
+                in_decibels(image.psnr),
+                f"{image.ssim:.4f}",
+            ]
+            for image in worst
+        ),
     ]
 
 

@@ -1,5 +1,6 @@
-"""The run, for people: the table on the terminal, sizes.json, and report.html."""
+"""The byte counts of a run: sizes.json, and as text."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -129,14 +130,16 @@ _NOTES = {
 }
 
 
-def table_rows(sizes: RunSizes) -> list[tuple[str, list[str], str]]:
-    """The byte counts as text: (what, a cell for each split and the total, a note)."""
-    rows = []
-    for label, field, kind in _ROWS:
-        cells = [_cell(getattr(column, field), kind) for column in sizes.columns.values()]
-        if any(cells):
-            rows.append((label, cells, _NOTES.get(field, "")))
-    return rows
+def terminal_table(sizes: RunSizes) -> list[str]:
+    """The byte counts as lines of plain text: each split and the total, and a note."""
+    header = ["", *sizes.columns, ""]
+    rows = [
+        [label, *(_cell(getattr(column, field), kind) for column in sizes.columns.values()), note]
+        for label, field, kind in _ROWS
+        for note in (_NOTES.get(field, ""),)
+    ]
+    lines = [header, *(row for row in rows if any(row[1:-1]))]
+    return columns_of_text(lines, text=(0, len(header) - 1))
 
 
 def _cell(value: float | None, kind: str) -> str:
@@ -149,11 +152,11 @@ def _cell(value: float | None, kind: str) -> str:
     return f"{value:.2f} : 1" if kind == "ratio" else f"{value:,}"
 
 
-def terminal_table(sizes: RunSizes) -> list[str]:
-    """The byte counts as lines of plain text."""
-    header = ["", *sizes.columns, ""]
-    lines = [header, *([label, *cells, note] for label, cells, note in table_rows(sizes))]
-    return columns_of_text(lines, text=(0, len(header) - 1))
+def readable_size(count: int) -> str:
+    """A number of bytes in MB or KB, with three digits that matter."""
+    size, unit = (count / MEGABYTE, "MB") if count >= MEGABYTE / 10 else (count / 1024, "KB")
+    places = max(0, 2 - int(math.log10(size))) if size >= 1 else 2
+    return f"{size:,.{places}f} {unit}"
 
 
 def columns_of_text(lines: Sequence[Sequence[str]], text: Sequence[int] = (0,)) -> list[str]:
