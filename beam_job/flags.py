@@ -163,7 +163,12 @@ def add_run_flags(parser: argparse.ArgumentParser, model: str) -> None:
         metavar="RUN_DIR",
         help="a run directory that compress wrote (required)",
     )
-    parser.add_argument(
+    add_run_model(parser, model)
+
+
+def add_run_model(group: Group, model: str) -> None:
+    """Declares the model of a run. model: the metavar of --model."""
+    group.add_argument(
         "--model",
         type=path,
         metavar=model,

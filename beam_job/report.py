@@ -1,11 +1,12 @@
-"""Draws the report of a run again: `python -m beam_job report --input=out/sample`."""
+"""Draws the report of a run again: `python -m beam_job report out/sample`."""
 
 import argparse
 from dataclasses import dataclass
+from typing import Any
 
 from beam_job.console import say
 from beam_job.exit_status import DONE, STATUSES
-from beam_job.flags import Command, add_common_flags, add_run_flags
+from beam_job.flags import Command, add_common_flags, add_run_model, path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +41,27 @@ def run(options: ReportOptions, _: object) -> int:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declares the flags of the command."""
-    add_run_flags(parser, "DIR")
+    group = parser.add_argument_group("which run")
+    run = group.add_mutually_exclusive_group(required=True)
+    what = "a run directory that compress wrote"
+    run.add_argument("run_dir", nargs="?", type=path, metavar="RUN_DIR", help=what)
+    run.add_argument("--input", type=path, metavar="RUN_DIR", help="the same, as a flag")
+    add_run_model(group, "DIR")
     add_common_flags(parser)
+
+
+def options_of(settings: dict[str, Any]) -> ReportOptions:
+    """The options of these flags."""
+    run_dir = settings.pop("run_dir")
+    return ReportOptions(**{**settings, "input": run_dir or settings["input"]})
 
 
 REPORT = Command(
     "report",
     "beam_job.report",
     summary="draw a run's report.html again",
-    description="Draws report.html of a run directory again, from what the run holds.",
+    description="Draws report.html of a run directory again, from the files of the run.",
     epilog=f"{STATUSES}.",
     add_flags=add_flags,
-    options_of=lambda settings: ReportOptions(**settings),
+    options_of=options_of,
 )

@@ -118,7 +118,7 @@ def _draw(run: Run) -> None:
     except Exception as error:  # noqa: BLE001  # Whatever it is, no run fails for a picture.
         _LOG.warning(
             "note: %s is complete, and its report could not be drawn (%s): `emnist-latents report "
-            "--input=%s` draws it",
+            "%s` draws it",
             run.attempt.output,
             error,
             run.attempt.output,

@@ -43,7 +43,7 @@ def cli_page() -> str:
 
 def _line(action: argparse.Action) -> str:
     value = action.metavar or (action.choices and "|".join(map(str, action.choices)))
-    flag = action.option_strings[0] + (f"={value}" if value else "")
+    flag = "=".join(filter(None, [*action.option_strings[:1], value]))
     said = (action.help or "") % {"default": action.default}
     return f"- `{flag}`: {said}"
 

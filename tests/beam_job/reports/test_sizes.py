@@ -1,142 +1,55 @@
-"""The reports, as people see them: opened in a real headless Chromium."""
-
-import json
-import os
-import re
-import shutil
-import subprocess
-from pathlib import Path
-
-import numpy as np
 import pytest
-from PIL import Image
 
-from beam_job.__main__ import run
-from tests.conftest import RUNNER, compress
-
-pytestmark = pytest.mark.long
-
-# 3 best, 3 median, 6 worst, and one of each of 10 classes.
-PICTURES = {"run": 22, "decoded": 22, "evaluation": 0}
-PHONE, DESK = (390, 844), (1200, 900)
-# What a page looks like from inside, said in its title.
-PROBE = """<script>addEventListener("load", () => {
-  const pictures = [...document.images];
-  document.title = JSON.stringify({
-    width: document.documentElement.scrollWidth,
-    window: innerWidth,
-    pictures: pictures.length,
-    broken: pictures.filter(picture => !picture.naturalWidth).length,
-    plots: document.querySelectorAll("svg").length,
-    plotWidth: document.querySelector("svg").getBoundingClientRect().width,
-    fetched: performance.getEntriesByType("resource")
-      .filter(entry => !entry.name.startsWith("data:")).map(entry => entry.name),
-  });
-})</script>"""
+from beam_job.reports.sizes import readable_size, sizes_report, terminal_table
+from transforms.inputs.dataset import Source
+from transforms.sizes import Sizes
 
 
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome", "chrome"):
-        if path := shutil.which(name):
-            return path
-    if os.environ.get("CI"):
-        pytest.fail("there is no Chromium, and a CI that does not look at the reports is none")
-    pytest.skip("there is no Chromium to look at the reports with")
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (353_740_800, "337 MB"),  # EMNIST balanced, train, as float32, uint8 and latents.
+        (88_435_200, "84.3 MB"),
+        (14_438_400, "13.8 MB"),
+        (2_961_000, "2.82 MB"),
+        (150_000, "0.14 MB"),
+        (75_500, "73.7 KB"),
+        (0, "0.00 KB"),
+    ],
+)
+def test_sizes_have_three_digits_that_matter(count, text):
+    assert readable_size(count) == text
 
 
-@pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The reports of a run, of its reconstruction, and of an evaluation."""
-    folder = tmp_path_factory.mktemp("reports")
-    data_dir = f"--data_dir={folder / 'data'}"
-    flags = ["--latent_dtype=int8", data_dir, f"--output={folder / 'run'}", "--quiet"]
-    assert compress("--dataset=sample", *flags) == 0
-    decoded = ["--originals=sample", data_dir, f"--output={folder / 'decoded'}", "--quiet"]
-    argv = ["reconstruct", f"--input={folder / 'run'}", *decoded, f"--runner={RUNNER}"]
-    assert run(argv) == 0
-    evaluated = ["--max_images=20", data_dir, f"--output={folder / 'evaluation'}", "--quiet"]
-    assert run(["evaluate", "--dataset=sample", *evaluated]) == 0
-    return {name: folder / name / "report.html" for name in PICTURES}
+TRAIN = Sizes(
+    images_written=112_800,
+    uint8_bytes=88_435_200,
+    float32_bytes=353_740_800,
+    latent_bytes=14_438_400,
+    parquet_bytes=12_000_000,
+)
 
 
-def chrome(chromium: str, page: Path, size: tuple[int, int], *flags: str) -> str:
-    """Opens a page in a window of this size, with no network but data."""
-    profile = page.parent / f"profile-{size[0]}"
-    done = subprocess.run(
-        [
-            chromium,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--host-resolver-rules=MAP * ~NOTFOUND",
-            "--virtual-time-budget=3000",
-            f"--user-data-dir={profile}",
-            f"--window-size={size[0]},{size[1]}",
-            *flags,
-            page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout
+def test_the_table_is_exact_as_the_reference_prints_it():
+    lines = terminal_table(sizes_report({"train": TRAIN}, []))
+    text = "\n".join(" ".join(line.split()) for line in lines)
+    for line in (
+        "original, uint8 88,435,200 B\n84.33837890625 MB",
+        "original, float32 353,740,800 B\n337.353515625 MB",
+        "latents, values alone 14,438,400 B\n13.76953125 MB",
+        "float32 : latent values 24.50 : 1 as the notebook counts",
+    ):
+        assert line in text
+    assert "rejected" not in text
+    assert "total" not in text
 
 
-@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_report_is_whole_and_fits_its_window(name, size, reports, chromium, tmp_path):
-    page = tmp_path / "page.html"
-    page.write_text(reports[name].read_text().replace("</body>", f"{PROBE}</body>"))
-    shown = chrome(chromium, page, size, "--dump-dom")
-    title = re.search(r"<title>(.*?)</title>", shown)
-    assert title is not None
-    seen = json.loads(title[1])
-    assert seen["fetched"] == []
-    assert seen["broken"] == 0
-    assert seen["pictures"] == PICTURES[name]
-    assert seen["plots"] == 1
-    assert 300 < seen["plotWidth"] <= seen["window"]
-    assert seen["width"] <= seen["window"]
-
-
-def test_a_report_is_drawn_and_prints(reports, chromium, tmp_path):
-    picture, printed = tmp_path / "report.png", tmp_path / "report.pdf"
-    page = tmp_path / "report.html"
-    shutil.copy(reports["run"], page)
-    chrome(chromium, page, DESK, f"--screenshot={picture}")
-    chrome(chromium, page, DESK, f"--print-to-pdf={printed}")
-    with Image.open(picture) as image:
-        grey = np.asarray(image.convert("L"))
-    assert grey.shape == DESK[::-1]
-    assert len(np.unique(grey)) > 50
-    assert 0.01 < (grey < 128).mean() < 0.5
-    assert printed.read_bytes().startswith(b"%PDF")
-    assert printed.stat().st_size > 20_000
-
-
-def test_a_report_says_what_was_measured(reports):
-    run_folder = reports["run"].parent
-    text = reports["run"].read_text()
-    sizes = json.loads((run_folder / "sizes.json").read_text())["total"]
-    assert f"{sizes['parquet_bytes'] / 1797:.1f} bytes each on disk" in text
-    for fact in (f"{sizes['parquet_bytes']:,} B", "pretrained", "256, a scale and an offset"):
-        assert fact in text
-    quality = json.loads((reports["decoded"].parent / "quality.json").read_text())
-    assert f"{quality['total']['psnr']:.2f} dB" in reports["decoded"].read_text()
-    assert not re.search(r'(?:src|href)="(?!data:|#)', text)
-
-
-def test_values_are_escaped(tmp_path, random_images):
-    path = tmp_path / "<b>bold & co.npy"
-    np.save(path, random_images)
-    assert compress(f"--input={path}", f"--output={tmp_path}/out", "--quiet") == 0
-    text = (tmp_path / "out/report.html").read_text()
-    assert "<b>bold" not in text
-    assert "&lt;b&gt;bold &amp; co.npy" in text
+def test_source_bytes_are_of_files_of_one_split_alone():
+    sizes = {"train": TRAIN, "test": TRAIN}
+    own = sizes_report(sizes, [Source("a", "train", 10), Source("b", "test", 5)])
+    assert [split.source_bytes for split in own.splits.values()] == [10, 5]
+    assert own.total.source_bytes == 15
+    mixed = sizes_report(sizes, [Source("all", None, 10)])
+    assert [split.source_bytes for split in mixed.splits.values()] == [None, None]
+    assert mixed.total.source_bytes == 10
+    assert list(mixed.columns) == ["train", "test", "total"]
