@@ -8,6 +8,7 @@ from beam_job import exit_status
 from beam_job.runners.beam_flags import check_running_mode
 from benchmarks import measured
 from benchmarks.documents import DOCUMENTS, SECTIONS, filled
+from benchmarks.scaling import latent_bytes
 from tests.documentation.pages import read
 from transforms.errors import UsageError
 from transforms.storage.files import REQUESTS_AT_ONCE
@@ -50,6 +51,35 @@ def test_failures_lists_the_exit_statuses_that_there_are():
         exit_status.WITH_REJECTS,
         exit_status.INTERRUPTED,
     ]
+
+
+def test_sizes_of_balanced_are_its_images_times_the_bytes_of_an_image():
+    images, size = 112_800, latent_bytes()
+    text = " ".join(read("README.md").split())
+    pixels, parquet = re.findall(r"([\d.]+) MB of (?:pixels|Parquet)", text)
+    assert float(pixels) == pytest.approx(images * 784 / 1e6, abs=0.05)
+    assert float(parquet) == pytest.approx(images * size["int8, 5 bits"] / 1e6, abs=0.05)
+    answer = " ".join(read("docs/faq.md").split())
+    floats, small = re.findall(r"([\d.]+) MB with (?:float32 latents|5 bits)", answer)
+    assert float(floats) == pytest.approx(images * size["float32"] / 1e6, abs=0.5)
+    assert small == parquet
+
+
+def test_memory_is_what_was_measured():
+    answer = " ".join(read("docs/faq.md").split())
+    (light, heavy) = re.findall(r"needs ([\d.]+) MB of memory instead of ([\d.]+) GB", answer)[0]
+    assert float(light) == pytest.approx(measured.peak_bytes("job-ncnn") / 2**20, rel=0.1)
+    assert float(heavy) == pytest.approx(measured.peak_bytes("job-tensorflow") / 2**30, rel=0.1)
+    (most, files) = re.findall(
+        r"takes less than (\d+) MB, and has (\d+) files open",
+        " ".join(read("docs/reliability.md").split()),
+    )[0]
+    (load,) = re.findall(
+        r"`compress --precision=int8`, 8,142,550 images \| (\d+) MB \| (\d+) \|",
+        read("benchmarks/CAMPAIGNS.md"),
+    )
+    assert int(most) - 50 < int(load[0]) < int(most)
+    assert files == load[1]
 
 
 def test_the_readmes_quality_is_that_of_the_table():
