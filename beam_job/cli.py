@@ -85,6 +85,7 @@ def parse(argv: Sequence[str]) -> Given:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=program(),
+        formatter_class=HelpFormatter,
         description="Turns EMNIST into a small Parquet dataset of latent vectors, on Apache Beam.",
         epilog=f"{STATUSES}; of compress also {REJECTS_STATUS}.",
         allow_abbrev=False,
