@@ -20,6 +20,11 @@ from transforms.errors import UsageError
 from transforms.printable import is_unicode
 from transforms.settings import BATCH_SIZE, MAX_UNPACKED_BYTES, ORIENTATIONS, SHARD_SIZE
 
+FILE_FLAGS = ("labels", "orientation", "member", "fit")
+"""How files of images are read; a dataset by name knows its own."""
+NOT_GIVEN = ((), "auto", None, False)
+"""Their values where nobody gives them."""
+
 DATASET_HELP = (
     "a dataset by name: sample (1,797 digits, needs no download), or EMNIST's "
     + ", ".join(EMNIST_NAMES)
@@ -69,8 +74,8 @@ def check_images(command: str, settings: dict[str, Any]) -> None:
             f"see `{program()} {command} --help`"
         )
     check_staged_somewhere(settings)
-    for name in ("labels", "orientation"):
-        if settings["dataset"] is not None and settings[name] not in ((), "auto"):
+    for name in FILE_FLAGS:
+        if settings["dataset"] is not None and settings[name] not in NOT_GIVEN:
             raise UsageError(f"--{name} goes with --input: leave it out, a --dataset knows its own")
 
 
@@ -86,13 +91,12 @@ def take_images(command: str, flag: str, settings: dict[str, Any]) -> ImageOptio
     named = settings.pop(flag)
     where = {
         name: settings.pop(name)
-        for name in ("labels", "orientation", "max_unpacked_bytes", "archive_url", "data_dir")
+        for name in (*FILE_FLAGS, "max_unpacked_bytes", "archive_url", "data_dir")
     }
     if named is None:
-        if where["labels"] or where["orientation"] != "auto":
-            raise UsageError(
-                f"--labels and --orientation go with --{flag}=FILE_OR_GLOB: give it too"
-            )
+        given = [name for name in FILE_FLAGS if where[name] not in NOT_GIVEN]
+        if given:
+            raise UsageError(f"--{given[0]} goes with --{flag}=FILE_OR_GLOB: give it too")
         return None
     is_dataset = len(named) == 1 and named[0] in DATASET_NAMES
     images = {
@@ -119,9 +123,9 @@ def add_image_flags(group: Group) -> None:
         type=path,
         action="append",
         metavar="FILE_OR_GLOB",
-        help="a file, a folder, or a quoted glob of files, of 28x28 uint8 images: IDX (raw or "
-        "gzip), .npy, staged Parquet, or Parquet of PNG or JPEG as Hugging Face has it; what a "
-        "file is, is read from its content; may be given several times",
+        help="a file, a folder, or a quoted glob of files, of 28x28 images: IDX, .npy, .npz, .mat, "
+        "CSV, Parquet, pictures (PNG, JPEG, ...), in a gzip, xz, zstd or zip or not; what a file "
+        "is, is read from its content; may be given several times (docs/inputs.md has all forms)",
     )
     add_file_flags(group, "--input")
 
@@ -143,6 +147,18 @@ def add_file_flags(group: Group, files: str) -> None:
         default="auto",
         help=f"how the {files} images lie; auto: transposed for IDX files called emnist-*, as "
         "NIST's are, else upright (default: auto)",
+    )
+    group.add_argument(
+        "--member",
+        metavar="NAME_OR_GLOB",
+        help=f"which files in a zip of the {files} files, or which arrays of an .npz or .mat, are "
+        "read, such as '*balanced*' (default: all)",
+    )
+    group.add_argument(
+        "--fit",
+        action="store_true",
+        help=f"bring {files} images of other sizes than 28x28 to EMNIST's geometry, as its paper "
+        "does: blur, box of the ink, centre, a margin of 2 pixels (default: refuse them)",
     )
     group.add_argument(
         "--max_unpacked_bytes",

@@ -20,8 +20,9 @@ from beam_job.outputs.model_record import model_record
 from beam_job.outputs.run_directory import MANIFEST, versions
 from beam_job.runners.beam_flags import BeamFlags
 from benchmarks.growth import fitted_line
-from transforms.images import LABEL_COLUMN, Segment, ShardKey, Stretch
+from transforms.images import Segment, ShardKey, Stretch
 from transforms.inputs.dataset import Dataset, ImageFile, cut_stretches
+from transforms.inputs.readers.raw import RawLayout
 from transforms.models.choice import NCNN, Engine, load_encoder
 from transforms.models.directory import find_model
 from transforms.settings import SHARD_SIZE
@@ -56,7 +57,6 @@ def staged_images(shards: int) -> Dataset:
             SHARD_SIZE,
             first_row=0,
             first_image_id=number * SHARD_SIZE,
-            label_column=LABEL_COLUMN,
             sha256=sha256(name.encode()).hexdigest(),
         )
         for number, name in enumerate(names)
@@ -67,7 +67,13 @@ def raw_images(shards: int) -> Dataset:
     """One raw file in a bucket, with labels in no order."""
     rows = shards * SHARD_SIZE
     labels = np.random.default_rng(0).integers(0, 47, rows, np.uint8).tobytes()
-    return _dataset([Segment("gs://a-bucket/images.npy", "raw", rows, 0, 0, False, 128, labels)])
+    return _dataset(
+        [
+            Segment(
+                "gs://a-bucket/images.npy", "raw", rows, 0, 0, False, RawLayout(128, rows), labels
+            )
+        ]
+    )
 
 
 DATASETS: Mapping[str, Callable[[int], Dataset]] = {

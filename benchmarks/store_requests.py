@@ -12,7 +12,7 @@ from beam_job.outputs.attempt import begin
 from beam_job.outputs.run_directory import RUN
 from beam_job.outputs.seal import seal
 from beam_job.runners.beam_flags import BeamFlags, set_up_stores
-from transforms.images import LABEL_COLUMN, PIXELS, Segment, Shard, ShardKey
+from transforms.images import PIXELS, Segment, Shard, ShardKey
 from transforms.inputs.files import files_dataset
 from transforms.inputs.read import read_shard
 from transforms.staged import staged_bytes, staged_table
@@ -68,7 +68,7 @@ def _staged_content(number: int) -> bytes:
 
 def _read(paths: Sequence[str]) -> None:
     for number, path in enumerate(paths):
-        segment = Segment(path, "parquet", _ROWS, 0, number * _ROWS, label_column=LABEL_COLUMN)
+        segment = Segment(path, "parquet", _ROWS, 0, number * _ROWS)
         shard = Shard(ShardKey("all", number, len(paths), _ROWS), (segment,))
         for _ in read_shard(shard, _ROWS):
             pass

@@ -19,7 +19,6 @@ from PIL import Image
 
 from beam_job.console import say
 from beam_job.datasets.partition import Partition, TrainingData, load_images, partition
-from beam_job.datasets.staging import with_gzips_staged
 from beam_job.outputs.attempt import abandon, begin
 from beam_job.reports.pictures import sheet
 from beam_job.train.card import card_table
@@ -68,10 +67,10 @@ def main() -> None:
     parser.add_argument("--output", metavar="DIR", required=True)
     arguments = parser.parse_args()
     folder, first = Path(arguments.data), f"{arguments.scratch}/first"
-    data = training_data(folder, arguments.scratch)
+    data = training_data(folder)
     if not _is_made_of(first, data):
         trained(data, FIRST, first, None)
-    data = training_data(folder, arguments.scratch, digit_copies=2)
+    data = training_data(folder, digit_copies=2)
     card = trained(data, SECOND, arguments.output, find_model(first))
     say(*card_table(card))
     PICTURE.parent.mkdir(exist_ok=True)
@@ -109,12 +108,12 @@ def picture(data: TrainingData, model: Model) -> bytes:
     return sheet(originals, decoded_pixels(compute_function(load_decoder(model)), stored))
 
 
-def training_data(folder: Path, scratch: str, digit_copies: int = 1) -> TrainingData:
+def training_data(folder: Path, digit_copies: int = 1) -> TrainingData:
     """The real images but for those held out, the letters also in EMNIST's size, and drawings.
 
-    scratch: a folder to unpack the files in. digit_copies: how often each digit counts.
+    digit_copies: how often each digit counts.
     """
-    digits, letters = (_parts(folder / name, scratch) for name in (DIGITS, LETTERS))
+    digits, letters = (_parts(folder / name) for name in (DIGITS, LETTERS))
     drawings = drawn_letters(DRAWINGS, FIRST.seed)
     return TrainingData(
         training=np.concatenate(
@@ -144,9 +143,8 @@ def training_data(folder: Path, scratch: str, digit_copies: int = 1) -> Training
     )
 
 
-def _parts(path: Path, scratch: str) -> Partition:
-    dataset = files_dataset(str(path), None, "auto")
-    return partition(load_images(with_gzips_staged(dataset, f"{scratch}/{path.name}")))
+def _parts(path: Path) -> Partition:
+    return partition(load_images(files_dataset(str(path), None, "auto")))
 
 
 def enlarged(pixels: np.ndarray) -> np.ndarray:

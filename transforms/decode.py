@@ -32,7 +32,7 @@ IMAGES_FOLDER = "images"
 
 @dataclass(frozen=True)
 class DecodedBatch:
-    """Decoded images. image_ids: int64 (n,). labels: int16 (n,), NO_LABEL for none.
+    """Decoded images. image_ids: int64 (n,). labels: int32 (n,), NO_LABEL for none.
 
     pixels: uint8 (n, 784), upright. originals: the same, None where they are not given.
     originals_sha256: as StoredBatch has it.

@@ -1,18 +1,15 @@
 """Images: shards of them, batches of them, and one of them."""
 
-import io
-import warnings
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Meta
-from PIL import Image, UnidentifiedImageError
 
-from transforms.errors import InputError, first_line
+from transforms.errors import InputError
 from transforms.json_documents import Count
 from transforms.storage.files import FoundFile
 
@@ -21,35 +18,33 @@ PIXELS = SIDE * SIDE
 MAX_PIXEL = 255
 NO_LABEL = -1
 """Stands in a batch's labels where an image has none; null in Parquet."""
-MAX_LABEL = 255
+MAX_LABEL = (1 << 16) - 1
 
 IMAGE_COLUMN = "image"
 IMAGE_ID_COLUMN = "image_id"
 LABEL_COLUMN = "label"
 STAGED_IMAGE_TYPE = pa.binary(PIXELS)
+LABEL_TYPE = pa.uint16()
 
-MAX_ENCODED_BYTES = 1 << 20
-"""A 28x28 image takes 3 KB at most; what may be big in a PNG or JPEG is what is said beside it."""
 MAX_ROW_GROUP_BYTES = 1 << 30
 """Unpacked, all columns: a million images and more, as DuckDB, Polars and Arrow cut them."""
 
 _RECORD = np.dtype([("image_id", "<i8"), ("label", "<i2"), ("pixels", "u1", (PIXELS,))])
 
-# Others would not come through conversion to 8-bit grey as they look: 16 bits, or with alpha.
-_MODES = ("1", "L", "P", "RGB")
-
-# Of damaged metadata, or of a size to beware of: what matters becomes a reject.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-
 
 class Segment(NamedTuple):
     """Rows that are next to each other in one file: all or part of a shard.
 
-    A file is `raw` (uint8 images of 784 bytes one after the other, from byte `offset` on, their
-    labels given here, a uint8 a row) or Parquet (`parquet`: the columns say which layout).
-    label_column: where Parquet has it; None if its labels are not to be read. sha256: of the whole
-    of a Parquet file, where it is known, in hex: the file is checked before any of it is used.
-    bytes, version: of the file as it was found; version is None where nobody has looked.
+    format: what reads them, a name in READERS of transforms/inputs/formats/reading.py. layout:
+    where in the file they are, as that reader has it; None for its simplest. labels: unsigned
+    integers of 1 or 2 bytes, one a row; None where there are none, or where the reader has them.
+    files: the names of the files of a folder or zip, where each row is one. packing: what the file
+    is packed in, outermost first; what is packed is read from its beginning. scale: what a stored
+    value is multiplied by to be from 0 to 255. fit: whether images of other sizes are brought to
+    28x28. here: the file is on this machine alone, as long as the dataset is in use. called: its
+    name in messages, where that is not its path. sha256: of the whole of a Parquet file, in hex,
+    where it is known: the file is checked before any of it is used. bytes, version: of the file as
+    it was found; version is None where nobody has looked.
     """
 
     path: str
@@ -58,10 +53,14 @@ class Segment(NamedTuple):
     first_row: int
     first_image_id: int
     transposed: bool = False
-    offset: int = 0
+    layout: Any = None
     labels: bytes | None = None
-    image_column: str = IMAGE_COLUMN
-    label_column: str | None = LABEL_COLUMN
+    files: tuple[str, ...] | None = None
+    packing: tuple[str, ...] = ()
+    scale: float = 1.0
+    fit: bool = False
+    here: bool = False
+    called: str = ""
     sha256: str | None = None
     bytes: int = 0
     version: str | None = None
@@ -70,6 +69,39 @@ class Segment(NamedTuple):
     def found(self) -> FoundFile | None:
         """The file as it was found; None where nobody has looked."""
         return None if self.version is None else FoundFile(self.path, self.bytes, self.version)
+
+    @property
+    def name(self) -> str:
+        """Its name in messages."""
+        return self.called or self.path
+
+    @property
+    def end(self) -> int:
+        """The row after the last one."""
+        return self.first_row + self.rows
+
+    def part(self, skip: int, rows: int) -> "Segment":
+        """Some of its rows, from its row `skip` on."""
+        width = len(self.labels or b"") // max(1, self.rows)
+        return self._replace(
+            rows=rows,
+            first_row=self.first_row + skip,
+            first_image_id=self.first_image_id + skip,
+            labels=self.labels and self.labels[skip * width : (skip + rows) * width],
+            files=self.files and self.files[skip : skip + rows],
+        )
+
+    def with_labels(self, labels: np.ndarray) -> "Segment":
+        """The same rows with labels: integers (rows,) from 0 to MAX_LABEL."""
+        narrow = not len(labels) or labels.max() < 1 << 8
+        return self._replace(labels=labels.astype("u1" if narrow else "<u2").tobytes())
+
+    def label_numbers(self, start: int, stop: int) -> np.ndarray | None:
+        """The labels of some of its rows as int32; None where it has none."""
+        if self.labels is None:
+            return None
+        dtype = "u1" if len(self.labels) == self.rows else "<u2"
+        return np.frombuffer(self.labels, dtype)[start:stop].astype(np.int32)
 
 
 class ShardKey(NamedTuple):
@@ -130,7 +162,7 @@ class Stretch(NamedTuple):
 class ImageBatch:
     """Images that go through the encoder in one call; all of one shard, in order of image_id.
 
-    image_ids: int64 (n,). labels: int16 (n,), NO_LABEL where there is none. pixels: uint8 (n, 784)
+    image_ids: int64 (n,). labels: int32 (n,), NO_LABEL where there is none. pixels: uint8 (n, 784)
     as read, row-major and upright; later float32, later (n, 28, 28, 1). rows: how many rows of
     the shard this batch accounts for: n, the rejects, and what `take` has left out. sha256: of the
     images of the whole shard as read, as ImageDigest has it, in the batch that completes the shard;
@@ -162,17 +194,17 @@ class ImageBatch:
 class ImageDigest:
     """SHA-256 of images, one record an image; how they are cut into batches does not matter.
 
-    A record is the image_id (int64), the label (int16, NO_LABEL where there is none), both
-    little-endian, and the 784 pixels.
+    A record is the image_id (int64), the label (its lower 16 bits; NO_LABEL where there is none),
+    both little-endian, and the 784 pixels.
     """
 
     def __init__(self) -> None:
         self._sha256 = sha256()
 
     def update(self, image_ids: np.ndarray, labels: np.ndarray, pixels: np.ndarray) -> None:
-        """Adds images: int64 (n,), int16 (n,) and uint8 (n, 784) or of another shape."""
+        """Adds images: int64 (n,), int32 (n,) and uint8 (n, 784) or of another shape."""
         records = np.empty(len(image_ids), _RECORD)
-        records["image_id"], records["label"] = image_ids, labels
+        records["image_id"], records["label"] = image_ids, labels.astype("<i2")
         records["pixels"] = pixels.reshape(-1, PIXELS)
         self._sha256.update(records.data)
 
@@ -218,9 +250,9 @@ class Reject(NamedTuple):
 
 
 def label_array(labels: np.ndarray) -> pa.Array:
-    """Labels int16 (n,) as Parquet has them: uint8, null for NO_LABEL."""
+    """Labels int32 (n,) as Parquet has them: LABEL_TYPE, null for NO_LABEL."""
     missing = labels == NO_LABEL
-    return pa.array(np.where(missing, 0, labels).astype(np.uint8), mask=missing)
+    return pa.array(np.where(missing, 0, labels).astype(np.uint16), mask=missing)
 
 
 def upright(pixels: np.ndarray) -> np.ndarray:
@@ -252,26 +284,6 @@ def check_row_groups(path: str, file: pq.ParquetFile) -> None:
             f"{path}: says that it has {metadata.num_rows:,} rows, and its row groups {rows:,}: "
             "fetch it again"
         )
-
-
-def decode_image(content: bytes) -> np.ndarray:
-    """One 28x28 image from the bytes of a PNG or JPEG: uint8 (784,), upright as it is stored.
-
-    Colours become grey. Raises InputError, which says what is wrong with it.
-    """
-    try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
-            if image.size != (SIDE, SIDE):
-                raise InputError(f"is {image.width}x{image.height}, not {SIDE}x{SIDE}")
-            if image.mode not in _MODES:
-                raise InputError(f"is of mode {image.mode}; read are {', '.join(_MODES)}")
-            return np.asarray(image.convert("L")).reshape(PIXELS)
-    except InputError:
-        raise
-    except UnidentifiedImageError as error:  # Its text has an address in it.
-        raise InputError("is neither PNG nor JPEG") from error
-    except Exception as error:  # Pillow raises many kinds for bytes that are no image.
-        raise InputError(f"is no PNG or JPEG that can be read ({first_line(error)})") from error
 
 
 def too_many_rejects(rejects: list[Reject], max_rejects: int) -> str:

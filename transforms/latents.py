@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from transforms.images import (
     IMAGE_ID_COLUMN,
     LABEL_COLUMN,
+    LABEL_TYPE,
     NO_SAMPLE,
     Reject,
     Sample,
@@ -109,7 +110,7 @@ class LatentBatch:
     """The latents of an ImageBatch, in order of image_id.
 
     rows: the rows of the shard that the batch accounts for, rejects among them. image_ids: int64
-    (n,). labels: int16 (n,), NO_LABEL where there is none. latents: (n, latent_size), float32 as
+    (n,). labels: int32 (n,), NO_LABEL where there is none. latents: (n, latent_size), float32 as
     they are encoded; float16 or uint8 once they are as they are stored. sha256: that of the
     ImageBatch as it was read. clipped: uint16 (n,), how many values of each latent were outside the
     calibrated range; None where the latents are not quantized.
@@ -141,7 +142,7 @@ def latent_schema(latent_size: int, value_type: pa.DataType) -> pa.Schema:
     return pa.schema(
         [
             pa.field(IMAGE_ID_COLUMN, pa.int64(), nullable=False),
-            pa.field(LABEL_COLUMN, pa.uint8()),
+            pa.field(LABEL_COLUMN, LABEL_TYPE),
             pa.field(CHARACTER_COLUMN, pa.string()),
             pa.field(LATENT_COLUMN, pa.list_(pa.field("element", value_type), latent_size)),
         ]

@@ -178,7 +178,7 @@ def _columns(batch: pa.RecordBatch) -> LatentColumns:
         raise ValueError("a latent or an image_id is null")
     return LatentColumns(
         image_ids.to_numpy(),
-        batch.column(LABEL_COLUMN).cast(pa.int16()).fill_null(NO_LABEL).to_numpy(),
+        batch.column(LABEL_COLUMN).cast(pa.int32()).fill_null(NO_LABEL).to_numpy(),
         lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1),
     )
 

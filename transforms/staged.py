@@ -12,6 +12,7 @@ from transforms.images import (
     IMAGE_COLUMN,
     IMAGE_ID_COLUMN,
     LABEL_COLUMN,
+    LABEL_TYPE,
     PIXELS,
     STAGED_IMAGE_TYPE,
     label_array,
@@ -24,7 +25,7 @@ _ROWS_AT_ONCE = 1024
 _SCHEMA = pa.schema(
     [
         pa.field(IMAGE_ID_COLUMN, pa.int64(), nullable=False),
-        pa.field(LABEL_COLUMN, pa.uint8()),
+        pa.field(LABEL_COLUMN, LABEL_TYPE),
         pa.field(IMAGE_COLUMN, STAGED_IMAGE_TYPE, nullable=False),
     ]
 )

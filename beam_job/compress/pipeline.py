@@ -9,7 +9,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_job.compress.complete import Run, complete
 from beam_job.compress.options import CompressOptions
-from beam_job.datasets.staging import stage_named, with_gzips_staged
+from beam_job.datasets.staging import stage_named, with_packed_staged
 from beam_job.outputs.attempt import Attempt, Job, JobDataset, abandon, begin, now
 from beam_job.outputs.model_record import latents_metadata, model_record
 from beam_job.outputs.redaction import recorded_flags, recorded_options, recorded_source
@@ -48,7 +48,7 @@ CANNOT_DECODE = (
 SAMPLE_IMAGES = 500
 """About how many images the report's quality is measured on; `reconstruct` measures all."""
 
-_DECIDING_FLAGS = ("batch_size", "orientation", "parquet", "shard_size")
+_DECIDING_FLAGS = ("batch_size", "fit", "member", "orientation", "parquet", "shard_size")
 
 REPORT_IMPORTS = ("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2")
 """What takes longest to import of what the report is drawn with."""
@@ -83,7 +83,8 @@ def run(
             if options.resume:
                 attempt = continued(attempt, job, strictly=True)
             created = describe(attempt, job)
-            dataset = with_gzips_staged(dataset, attempt.folder)
+            if not is_local(pipeline_options):
+                dataset = with_packed_staged(dataset, attempt.folder, here=True)
             stretches = cut_stretches(dataset, options.shard_size)
             keys = [shard.key for stretch in stretches for shard in stretch.shards]
             planned = Run(

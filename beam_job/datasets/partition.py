@@ -21,7 +21,7 @@ VALIDATION_REMAINDER = 8
 class Images:
     """Images in memory, in order of split and image_id.
 
-    splits: names (n,). image_ids: int64 (n,). labels: int16 (n,), NO_LABEL where there is none.
+    splits: names (n,). image_ids: int64 (n,). labels: int32 (n,), NO_LABEL where there is none.
     pixels: uint8 (n, 784), upright.
     """
 

@@ -18,6 +18,8 @@ class ImageOptions:
     input: tuple[str, ...]
     labels: tuple[str, ...]
     orientation: str
+    member: str | None
+    fit: bool
     max_unpacked_bytes: int
     data_dir: str
     archive_url: str

@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,21 +35,23 @@ from beam_job.outputs.attempt import (
 from beam_job.outputs.resume import continued, describe, leave
 from beam_job.outputs.run_directory import versions
 from beam_job.outputs.seal import interruptible, seal
-from transforms.errors import ChangedError, FilledError, InputError
+from transforms.errors import FilledError, InputError
 from transforms.images import (
-    LABEL_COLUMN,
-    NO_LABEL,
-    PIXELS,
     ImageBatch,
     Segment,
     ShardKey,
-    upright,
     with_sha256,
 )
-from transforms.inputs.dataset import CHARACTERS, Dataset, ImageFile, Source, shard_keys
+from transforms.inputs.dataset import (
+    CHARACTERS,
+    Dataset,
+    ImageFile,
+    Source,
+    cut_stretches,
+    shard_keys,
+)
 from transforms.inputs.files import files_dataset
-from transforms.inputs.formats import GZIP, IDX_HEADER_BYTES, check_length, open_gzip
-from transforms.inputs.parts import changed, check_unchanged
+from transforms.inputs.read import read_stretch
 from transforms.settings import BATCH_SIZE, SHARD_SIZE
 from transforms.shard_files import FinishedShard, ShardFile, read_note, shard_path, write_note
 from transforms.sizes import Sizes
@@ -65,7 +69,12 @@ def known_dataset(images: ImageOptions) -> Dataset | None:
     """The dataset as far as it can be known without staging it; None where it must be staged."""
     if images.input:
         return files_dataset(
-            images.input, images.labels, images.orientation, images.max_unpacked_bytes
+            images.input,
+            images.labels,
+            images.orientation,
+            images.max_unpacked_bytes,
+            member=images.member,
+            fit=images.fit,
         )
     return staged_dataset(images.data_dir, str(images.dataset))
 
@@ -231,7 +240,7 @@ class _Writer:
         """images: upright, uint8, 784 bytes each. labels: NO_LABEL where there is none."""
         name = shard_path("images", key)
         image_ids = np.arange(first_image_id, first_image_id + key.rows)
-        batch = with_sha256(ImageBatch(key, key.rows, image_ids, labels.astype(np.int16), images))
+        batch = with_sha256(ImageBatch(key, key.rows, image_ids, labels.astype(np.int32), images))
         file = self._noted(name, batch)
         if file is None:
             content = staged_bytes(
@@ -252,52 +261,40 @@ class _Writer:
         return note.file if note is not None and is_same else None
 
 
-def with_gzips_staged(dataset: Dataset, folder: str) -> Dataset:
-    """The dataset with its gzips, which cannot be read from the middle, as Parquet in `folder`."""
+def with_packed_staged(dataset: Dataset, folder: str, *, here: bool = False) -> Dataset:
+    """The dataset with what can be read from its beginning alone as Parquet in `folder`.
+
+    So shards can be read apart, by any machine. here: stage what is on this machine alone, too.
+    """
     files: list[ImageFile] = []
     for position, file in enumerate(dataset.files):
-        if file.segment.format == GZIP:
+        if file.segment.packing or (here and file.segment.here):
             target = child(folder, f"staged/{position}")
             writer = _Writer(target, dataset.characters, BATCH_SIZE)
-            files.extend(_stage_gzip(file, writer))
+            files.extend(_stage_file(file, writer))
         else:
             files.append(file)
     return replace(dataset, files=tuple(files))
 
 
-def _stage_gzip(file: ImageFile, writer: _Writer) -> Iterator[ImageFile]:
-    segment = file.segment
-    with open_gzip(segment) as unzipped:
-        unzipped.read(IDX_HEADER_BYTES)
-        for start, key in shard_keys(file.split, segment.rows, SHARD_SIZE):
-            content = unzipped.read(key.rows * PIXELS)
-            if len(content) < key.rows * PIXELS:
-                check_length(segment.path, start * PIXELS + len(content), segment.rows)
-            pixels = np.frombuffer(content, np.uint8)
-            if segment.transposed:
-                pixels = upright(pixels)
-            labels = np.full(key.rows, NO_LABEL, np.int16)
-            if segment.labels is not None:
-                labels[:] = np.frombuffer(segment.labels, np.uint8)[start : start + key.rows]
-            first = segment.first_image_id + start
-            staged = writer.write(key, first, pixels, labels)
-            yield ImageFile(
-                file.split,
-                Segment(
-                    child(writer.folder, staged.written),
-                    "parquet",
-                    key.rows,
-                    first_row=0,
-                    first_image_id=first,
-                    label_column=LABEL_COLUMN,
-                    sha256=staged.facts.sha256,
-                ),
-            )
-        if unzipped.read(1):  # How much more a gzip may take days to unpack.
-            raise InputError(
-                f"{segment.path}: too long: more follows {segment.rows:,} images: fetch it again"
-            )
-    try:
-        check_unchanged(segment)
-    except ChangedError as error:
-        raise changed(segment.path) from error
+def _stage_file(file: ImageFile, writer: _Writer) -> Iterator[ImageFile]:
+    """A file read once, in shards of staged images."""
+    (stretch,) = cut_stretches(Dataset("", (file,), {}, ()), SHARD_SIZE)
+    batches = (batch for batch, _ in read_stretch(stretch, BATCH_SIZE))
+    for key, of_shard in groupby(batches, key=attrgetter("shard")):
+        parts = list(of_shard)
+        labels = np.concatenate([batch.labels for batch in parts])
+        pixels = np.concatenate([batch.pixels for batch in parts])
+        first = file.segment.first_image_id + key.number * SHARD_SIZE
+        staged = writer.write(key, first, pixels, labels)
+        yield ImageFile(
+            file.split,
+            Segment(
+                child(writer.folder, staged.written),
+                "parquet",
+                key.rows,
+                first_row=0,
+                first_image_id=first,
+                sha256=staged.facts.sha256,
+            ),
+        )

@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from beam_job import __version__
 from beam_job.datasets.partition import Images, Partition, by_split, load_images, partition
-from beam_job.datasets.staging import with_gzips_staged
 from beam_job.evaluate.classifiers import Features, classify
 from beam_job.evaluate.command import EVALUATION_KIND, EXTRA
 from beam_job.evaluate.comparisons import OURS, bd_rates, break_even, compare
@@ -105,7 +104,7 @@ def evaluate(
     )
     attempt = begin(output, "--output")
     try:
-        parts = partition(load_images(with_gzips_staged(dataset, attempt.folder)))
+        parts = partition(load_images(dataset))
         subject = Subject(
             dataset,
             model,

@@ -9,7 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_job.console import say, tell
 from beam_job.datasets.catalog import counts_in_words
-from beam_job.datasets.staging import open_dataset, with_gzips_staged
+from beam_job.datasets.staging import open_dataset, with_packed_staged
 from beam_job.outputs.attempt import abandon, begin
 from beam_job.outputs.resume import leave
 from beam_job.outputs.run_directory import CompleteRun
@@ -67,7 +67,9 @@ def run(
             dataset = open_dataset(options.originals)
             name = dataset.name
             _check_dataset(dataset, compressed)
-            dataset = with_gzips_staged(dataset, attempt.folder)
+            dataset = with_packed_staged(
+                dataset, attempt.folder, here=not is_local(pipeline_options)
+            )
             originals = _original_shards(dataset, compressed)
         shards = _latent_shards(compressed, originals)
         plan = Plan(

@@ -22,7 +22,7 @@ _GAP_GREY = 225
 class ComparedImages:
     """Images and what decoding gives back, in any order.
 
-    splits: names (n,). labels: int16 (n,), NO_LABEL for none. quality: of each image. originals,
+    splits: names (n,). labels: int32 (n,), NO_LABEL for none. quality: of each image. originals,
     decoded: uint8 (n, 784).
     """
 

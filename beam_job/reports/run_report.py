@@ -43,7 +43,7 @@ def sample_table_bytes(samples: Sequence[tuple[str, Sample]], model: ModelRecord
         columns = {
             _SPLIT_COLUMN: pa.array([split] * count, pa.string()),
             IMAGE_ID_COLUMN: pa.array(sample.image_ids, pa.int64()),
-            LABEL_COLUMN: pa.array(sample.labels, pa.int16()),
+            LABEL_COLUMN: pa.array(sample.labels, pa.int32()),
             IMAGE_COLUMN: pa.Array.from_buffers(pa.binary(PIXELS), count, [None, pixels]),
             LATENT_COLUMN: pa.FixedSizeListArray.from_arrays(pa.array(latents), type=values),
         }

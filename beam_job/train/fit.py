@@ -17,7 +17,7 @@ from beam_job.train.augmentation import augment
 from beam_job.train.optimizer import build_optimizer
 from transforms.errors import InputError, NothingLearntError
 from transforms.images import SIDE
-from transforms.inputs.npy_header import npy_header
+from transforms.inputs.formats.npy import npy_header
 from transforms.json_documents import check_shape, is_count, is_number, parse_json
 from transforms.models.autoencoder import LATENT_SIZE, build_decoder, build_encoder
 

@@ -12,7 +12,7 @@ from msgspec import to_builtins
 from beam_job import __version__
 from beam_job.console import say, tell
 from beam_job.datasets.partition import Partition, TrainingData, load_images, partition
-from beam_job.datasets.staging import open_dataset, with_gzips_staged
+from beam_job.datasets.staging import open_dataset
 from beam_job.outputs.attempt import Attempt, abandon, begin, sealed_id
 from beam_job.outputs.redaction import recorded_source
 from beam_job.outputs.resume import differences, in_words
@@ -83,7 +83,7 @@ def run(options: TrainOptions) -> None:
     check_training_output(options.output, overwrite=options.overwrite, resume=options.resume)
     attempt = begin(options.output, "--output")
     try:
-        dataset = with_gzips_staged(open_dataset(options), attempt.folder)
+        dataset = open_dataset(options)
         data = _training_data(dataset.name, dataset.sources, partition(load_images(dataset)))
         card = train(
             attempt,

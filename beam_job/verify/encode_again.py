@@ -6,7 +6,7 @@ import numpy as np
 
 from beam_job.datasets.catalog import counts_in_words
 from beam_job.datasets.selection import ImageOptions
-from beam_job.datasets.staging import open_dataset, with_gzips_staged
+from beam_job.datasets.staging import open_dataset, with_packed_staged
 from beam_job.outputs.run_directory import (
     CompleteRun,
 )
@@ -51,7 +51,7 @@ def compare_again(
     network = load_encoder(model, engine)
     every = -(-compressed.images // options.max_images)
     with tempfile.TemporaryDirectory(prefix="emnist-verify-") as folder:
-        dataset = with_gzips_staged(open_dataset(against), folder)
+        dataset = with_packed_staged(open_dataset(against), folder)
         if dataset.rows != compressed.staged:
             raise InputError(
                 f"--against holds {counts_in_words(dataset.rows)}, and the run in "

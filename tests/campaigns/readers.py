@@ -36,11 +36,12 @@ from tests.campaigns.mutations import (
 )
 from tests.support.nist import SIX, idx_images, idx_labels
 from transforms.errors import InputError, UnknownNetworkError
-from transforms.images import Reject, Sample, Shard, ShardKey, decode_image
+from transforms.images import Reject, Sample, Shard, ShardKey
 from transforms.inputs.dataset import Dataset, Source, cut_shards
 from transforms.inputs.files import files_dataset
 from transforms.inputs.labels import read_labels
 from transforms.inputs.read import read_shard
+from transforms.inputs.readers.decode import decode_image
 from transforms.json_documents import decode
 from transforms.latents import LatentBatch, LatentFormat, ModelRecord
 from transforms.models.directory import find_model
@@ -99,11 +100,11 @@ def _read_images(content: bytes, folder: Path) -> None:
 
 
 def _read_gzip(content: bytes, folder: Path) -> None:
-    from beam_job.datasets.staging import with_gzips_staged
+    from beam_job.datasets.staging import with_packed_staged
 
     path = _put(folder, "input", content)
     dataset = files_dataset(str(path), None, "auto", MAX_UNPACKED_BYTES)
-    _read_all(with_gzips_staged(dataset, str(folder / "staged")))
+    _read_all(with_packed_staged(dataset, str(folder / "staged")))
 
 
 def _read_labels(content: bytes, folder: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_mat_that_speaks_of_a_billion_arrays_takes_no_memory(tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("labels", "said"),
-    [(np.array([["a"]]), "labels"), (np.array([[300]], np.uint16), "not from 0 to 255")],
+    [(np.array([["a"]]), "labels"), (np.array([[70_000]], np.uint32), "not from 0 to 65535")],
     ids=["text", "300"],
 )
 def test_labels_of_another_kind_are_told(labels, said, tmp_path):

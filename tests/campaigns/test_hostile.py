@@ -22,7 +22,7 @@ import pytest
 from beam_job.__main__ import run
 from beam_job.compress.pipeline import _FindFinished
 from beam_job.datasets.catalog import staged_dataset
-from beam_job.datasets.staging import with_gzips_staged
+from beam_job.datasets.staging import with_packed_staged
 from beam_job.outputs.attempt import Attempt, Kind, abandon, begin
 from beam_job.outputs.resume import continued
 from beam_job.outputs.run_directory import complete_run
@@ -32,11 +32,12 @@ from tests.campaigns import readers
 from tests.conftest import compress, tree
 from tests.support.nist import idx_images
 from transforms.errors import FileSystemError, InputError
-from transforms.images import Shard, ShardKey, Stretch, decode_image
+from transforms.images import Shard, ShardKey, Stretch
 from transforms.inputs.dataset import cut_shards
 from transforms.inputs.files import files_dataset
 from transforms.inputs.labels import read_labels
 from transforms.inputs.read import read_shard
+from transforms.inputs.readers.decode import decode_image
 from transforms.models.keras_file import keras_content
 from transforms.shard_files import note_path, shard_path
 from transforms.storage.files import find_files, read_bytes
@@ -118,7 +119,7 @@ def test_what_follows_the_images_of_a_gzip_is_not_unpacked(tmp_path):
     path = put(tmp_path, "f", gzip.compress(idx_images(IMAGES)) + bomb)
     dataset = files_dataset(str(path), None, "auto")
     with pytest.raises(InputError, match="too long: more follows 6 images"):
-        with_gzips_staged(dataset, str(tmp_path / "staged"))
+        with_packed_staged(dataset, str(tmp_path / "staged"))
 
 
 def write_label_bomb(folder: str) -> None:

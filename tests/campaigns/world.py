@@ -40,6 +40,7 @@ from tests.campaigns.scheduler import Execution, Habits, Scheduler, State
 from transforms.errors import STORAGE_ERRORS, JobError, JobLostError, RunError
 from transforms.images import PIXELS, Segment, Stretch, with_sample
 from transforms.inputs.dataset import Dataset, ImageFile, Source
+from transforms.inputs.readers.raw import RawLayout
 from transforms.latents import LatentBatch, ModelRecord
 from transforms.models.choice import Engine
 from transforms.models.directory import Model
@@ -237,7 +238,9 @@ class World:
         """Two splits of a few images."""
         path, start, found = str(self.images), 0, []
         for split, rows in SPLITS.items():
-            segment = Segment(path, "raw", rows, 0, 0, offset=start * PIXELS, labels=bytes(rows))
+            segment = Segment(
+                path, "raw", rows, 0, 0, layout=RawLayout(start * PIXELS, rows), labels=bytes(rows)
+            )
             found.append(ImageFile(split, segment))
             start += rows
         source = Source(path, None, len(images_file()))

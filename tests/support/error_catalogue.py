@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from beam_job.datasets.selection import EMNIST_NAMES
 from tests.conftest import PRETRAINED
@@ -23,6 +24,7 @@ from tests.support.error_inputs import (
     Prepare,
     altered,
     at,
+    encoded,
     filled,
     functional,
     input_and,
@@ -176,12 +178,12 @@ USE = [
         "compress --input=f --latent_dtype=float16 --parquet=compatible",
     ),
     Case(
-        "--labels and --orientation go with --originals=FILE_OR_GLOB: give it too",
+        "--labels goes with --originals=FILE_OR_GLOB: give it too",
         "reconstruct --input=run --labels=g",
     ),
     Case(
-        "--labels and --orientation go with --against=FILE_OR_GLOB: give it too",
-        "verify --input=run --orientation=upright",
+        "--labels goes with --against=FILE_OR_GLOB: give it too",
+        "verify --input=run --labels=g",
     ),
     flag(
         "argument --dataset: there is no dataset 'nosuch': give one of sample, balanced, byclass, "
@@ -310,12 +312,10 @@ USE = [
 
 LENGTH = "f: {}: 6 images take 4,704 bytes and there are {}: fetch it again"
 IMAGE_COLUMN = (
-    "give a column `image`, as fixed-size binary of 784 bytes (staged) or a struct with `bytes` "
-    "(Hugging Face)"
+    "give a column 'image' of bytes, of structs with `bytes` (Hugging Face) or of lists of 784 "
+    "numbers, or 784 columns"
 )
-NO_KIND = (
-    "f: is none of IDX (raw or gzip), .npy, or Parquet, as it begins with {}: give a file that is"
-)
+NO_KIND = "f: unknown format (it begins with {}): give one of IDX, .npy, Parquet, .mat, CSV"
 FILES = [
     Case(
         "--input=nosuch* matches no file: give a file or a glob that does",
@@ -373,7 +373,8 @@ FILES = [
     of_input("f: truncated: 4,294,967,295 images take …", IDX[:4] + b"\xff" * 4 + IDX[8:]),
     of_input("--input=f holds no images: give files that hold some", idx_images(IMAGES[:0])),
     of_input(
-        "f: its images are 32x32, not 28x28: scale them first", idx_images(np.zeros((2, 32, 32)))
+        "f: its images are 32x32, not 28x28: --fit brings them to EMNIST's size and margin",
+        idx_images(np.zeros((2, 32, 32))),
     ),
     of_input(
         "f: holds labels, not images: give the images, labels by --labels", idx_labels(np.arange(6))
@@ -391,24 +392,34 @@ FILES = [
     ),
     of_input("f: the gzip is truncated or damaged (…): fetch it again", gzip.compress(IDX)[:-20]),
     of_input(
-        "f: a gzip of something else than IDX: unpack it first",
+        "f: unknown format (it begins with b'hello, t'): give one of …",
         gzip.compress(b"hello, this is text"),
     ),
-    of_input("f: is of type float64, not uint8: save pixels from 0 to 255", npy(IMAGES / 255)),
+    of_input(
+        "f: is of type complex128, not numbers: save pixels from 0 to 255",
+        npy(np.zeros((2, 784), complex)),
+    ),
+    of_input(
+        "f: its pixels run from -1.0 to 0.0, and those before from 0 to 1: save all of them as "
+        "uint8, from 0 to 255",
+        npy(-np.ones((1, 784)) + np.eye(1, 784)),
+    ),
+    Case(
+        "f: unpacks to more than --max_unpacked_bytes=1000: raise that if it is right",
+        "compress --input=f --max_unpacked_bytes=1000",
+        at({"f": gzip.compress(b"PAR1" + bytes(1 << 20))}),
+    ),
     of_input(
         "f: holds pickled objects, which are never loaded: save it as uint8", npy(np.array([{}]))
     ),
     of_input(
-        "f: is of shape (6, 27, 28); images are (n, 28, 28), or (n, 784): reshape it",
+        "f: its images are 27x28, not 28x28: --fit brings them to EMNIST's size and margin",
         npy(IMAGES[:, :27]),
     ),
     of_input(
-        "f: is of shape (4704,); images are (n, 28, 28), or (n, 784): reshape it",
+        "f: is of shape (4704,); images are (n, 28, 28), (n, 28, 28, 1), (n, 1, 28, 28), "
+        "(28, 28, n) or (n, 784): reshape it",
         npy(IMAGES.reshape(-1)),
-    ),
-    of_input(
-        "f: is stored column by column: save it with numpy.ascontiguousarray()",
-        npy(np.asfortranarray(IMAGES)),
     ),
     of_input(LENGTH.format("truncated", "4,699"), npy(IMAGES)[:-5]),
     of_input(
@@ -425,8 +436,22 @@ FILES = [
         "f: column 'image_id' is double: store whole numbers there", staged([0, 1], pa.float64())
     ),
     of_input(
-        "f: column 'label' is double: store whole numbers there",
+        "f: column 'label' holds 1.5; labels are whole numbers: store them so",
         parquet(image=pictures(png()), label=[1.5]),
+    ),
+    of_input(
+        "f: column 'label' is list<element: int64>: store labels there, as whole numbers or text",
+        parquet(image=pictures(png()), label=[[1]]),
+    ),
+    of_input(
+        "f: its labels have more than 65,536 names: give the images classes",
+        parquet(
+            image=pa.nulls(65_537, pa.binary()), label=[f"of {number}" for number in range(65_537)]
+        ),
+    ),
+    of_input(
+        "f: columns a, b could all be the images: call that of the images 'image'",
+        parquet(a=[b""], b=[b""]),
     ),
     of_input(
         "f: image_id 1 follows image_id 1: image_ids must rise from row to row, each there once",
@@ -434,8 +459,9 @@ FILES = [
     ),
     of_input("f: a row has no image_id: give each row one of its own", staged([0, None])),
     of_input(
-        "f: column 'label' holds 300; labels are whole numbers from 0 to 255 (null or -1: none)",
-        parquet(image=pictures(png()), label=[300]),
+        "f: column 'label' holds 70000; labels are whole numbers from 0 to 65535 (null or -1: "
+        "none)",
+        parquet(image=pictures(png()), label=[70_000]),
     ),
     *(
         of_input(
@@ -447,14 +473,105 @@ FILES = [
         )
         for content, reason in [
             (None, "there are no bytes"),
-            (b"no picture", "is neither PNG nor JPEG"),
-            (png()[:48], "is no PNG or JPEG that can be read (…)"),
+            (b"no picture", "is not one of PNG, JPEG, WEBP, BMP, TIFF, GIF"),
+            (png()[:48], "is not an image that can be read (…)"),
             (png(32), "is 32x32, not 28x28"),
-            (png(mode="RGBA"), "is of mode RGBA; read are …"),
+            (png(mode="RGBA"), "is all transparent"),
+            (encoded("TIFF", Image.new("F", (28, 28))), "is of mode F; read are …"),
+            (
+                encoded("TIFF", Image.new("I", (28, 28), 70_000)),
+                "holds values from 70000 to 70000, not of 16 bits",
+            ),
+            (
+                encoded("PNG", Image.new("I;16", (28, 28), 200)),
+                "is of 16 bits, and nearly black: its values go up to 200",
+            ),
+            (
+                encoded(
+                    "GIF",
+                    Image.new("L", (28, 28)),
+                    save_all=True,
+                    append_images=[Image.new("L", (28, 28), 9)],
+                ),
+                "holds several pictures",
+            ),
         ]
     ),
     Case(
-        "--labels=g: Parquet has its labels in a column of its own: leave it out",
+        "1 image could not be read and --max_rejects=0; the first is f row 0: is 5000x1; 4096 "
+        "pixels are the most that a side may have; mend the input, or bear more with --max_rejects",
+        "compress --input=f --fit",
+        at({"f": parquet(image=pictures(encoded("PNG", Image.new("L", (5000, 1)))))}),
+        "is 5000x1; 4096 pixels are the most that a side may have",
+        long=True,
+    ),
+    of_input(
+        "1 image could not be read and --max_rejects=0; the first is f row 0: a.png has more than "
+        "16,777,216 bytes; mend the input, or bear more with --max_rejects",
+        zipped({"a.png": bytes((16 << 20) + 1)}),
+        "has more than 16,777,216 bytes",
+        long=True,
+    ),
+    of_input(
+        "1 image could not be read and --max_rejects=0; the first is f row 0: a.png is damaged "
+        "(…); mend the input, or bear more with --max_rejects",
+        zipped({"a.png": png()}).replace(b"IHDR", b"IHDr", 1),
+        "is damaged (…)",
+        long=True,
+    ),
+    of_input(
+        "f: has 786 columns; images are 784, and one of labels: first, or called 'label': save it "
+        "so",
+        b",".join([b"1"] * 786),
+    ),
+    of_input("f: cannot be read as CSV (…): save it again", b",".join([b"1"] * 784) + b"\n1,2\n"),
+    of_input("f: is a .mat of version 7.3: save it with -v7", b"MATLAB 7.3 MAT-file"),
+    of_input("f: cannot be read as .mat (…): fetch it again", b"MATLAB 5.0 MAT-file"),
+    of_input(
+        "f: no array in it holds images, of a (3,): give another",
+        zipped({"a.npy": npy(np.arange(3))}),
+    ),
+    of_input(
+        "f/x.npy: x holds 6 images, and y 5 labels: save as many of both",
+        zipped({"x.npy": npy(IMAGES), "y.npy": npy(np.arange(5))}),
+    ),
+    of_input(
+        "f/x: its labels, y, run from -1 to 4; labels are whole numbers from 0 to 65535: give "
+        "other numbers",
+        zipped({"x.npy": npy(IMAGES), "y.npy": npy(np.arange(6) - 1)}),
+    ),
+    of_input(
+        "f/y.npy: y is truncated: fetch it again",
+        zipped({"x.npy": npy(IMAGES), "y.npy": npy(np.arange(6))[:-1]}),
+    ),
+    Case(
+        "xb: its labels are numbers, and those of other files are names such as 'a': compress "
+        "them apart",
+        "compress --input=x*",
+        at(
+            {
+                "xa": parquet(image=pictures(png()), label=["a"]),
+                "xb": parquet(image=pictures(png()), label=[1]),
+            }
+        ),
+    ),
+    Case(
+        "d: some pictures are in class folders, and b.png is not: put it into one",
+        "compress --input=d",
+        at({"d/a/a.png": png(), "d/b.png": png()}),
+    ),
+    Case(
+        "f: --member=b names nothing in it, of c: give a name or a glob that does",
+        "compress --input=f --member=b",
+        at({"f": zipped({"c": npy(IMAGES), "b.txt": b""})}),
+    ),
+    of_input(
+        "f: holds several datasets (digits, letters), whose images are partly the same: name one "
+        "by --member='*balanced*'",
+        zipped({"emnist-digits-images-idx3-ubyte": IDX, "emnist-letters-images-idx3-ubyte": IDX}),
+    ),
+    Case(
+        "--labels=g: f has its labels in a column of its own: leave it out",
         "compress --input=f --labels=g",
         at({"f": staged([0]), "g": idx_labels(np.arange(1))}),
     ),
@@ -480,7 +597,8 @@ FILES = [
         "g: labels are whole numbers of shape (n,), not float64 (6,): save them so", npy(np.ones(6))
     ),
     of_labels(
-        "g: labels run from 251 to 256, not 0 to 255: give other numbers", npy(np.arange(6) + 251)
+        "g: labels run from 65531 to 65536, not 0 to 65535: give other numbers",
+        npy(np.arange(6) + 65_531),
     ),
     of_labels(
         "g: labels are whole numbers of shape (n,), not object (1,): save them so",
@@ -1250,9 +1368,9 @@ ELSEWHERE = [
         "put it back, or give another",
     ),
     seen(
-        "f: is a gzip, which cannot be read from the middle: unpack it",
-        "transforms/inputs/test_files.py::test_a_gzip_has_no_shards",
-        "which cannot be read from the middle: unp",
+        "f: has to be unpacked before it can be read: unpack it",
+        "transforms/inputs/test_files.py::test_what_has_to_be_unpacked_has_no_shards",
+        "has to be unpacked before it can be read",
     ),
     seen(
         "shard split=all/part-00000-of-00001: its segments have 3 rows and its key says 2: correct "

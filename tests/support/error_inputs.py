@@ -65,6 +65,12 @@ def pictures(*contents: bytes | None) -> list[dict[str, Any]]:
     return [{"bytes": content, "path": ""} for content in contents]
 
 
+def encoded(kind: str, image: Image.Image, **settings: Any) -> bytes:
+    content = io.BytesIO()
+    image.save(content, kind, **settings)
+    return content.getvalue()
+
+
 def png(side: int = 28, mode: str = "L") -> bytes:
     content = io.BytesIO()
     Image.new(mode, (side, side)).save(content, "PNG")

@@ -337,7 +337,7 @@ def test_latents_become_staged_images(bits, model, tmp_path):
         file = pq.ParquetFile(output / name)
         schema = file.schema_arrow
         assert schema.names == ["image_id", "label", "image"]
-        assert schema.types == [pa.int64(), pa.uint8(), pa.binary(784)]
+        assert schema.types == [pa.int64(), pa.uint16(), pa.binary(784)]
         assert json.loads(schema.metadata[b"emnist_images"]) == {"characters": {"0": "a", "2": "c"}}
         assert file.metadata.row_group(0).num_rows == min(4, len(rows))
         assert file.metadata.row_group(0).column(2).compression == "ZSTD"
@@ -361,7 +361,7 @@ def test_images_are_read_as_any_staged_ones(tmp_path):
     with (tmp_path / "x.parquet").open("rb") as file:
         chosen = staged_pixels(file, np.array([101, 108]))
     np.testing.assert_array_equal(chosen, IMAGES[[1, 3]])
-    segment = Segment(str(tmp_path / "x.parquet"), "parquet", 4, 0, 100, label_column="label")
+    segment = Segment(str(tmp_path / "x.parquet"), "parquet", 4, 0, 100)
     ((read, rejects),) = read_shard(Shard(KEY._replace(rows=4), (segment,)), 100)
     assert rejects == ()
     np.testing.assert_array_equal(read.image_ids, ids)

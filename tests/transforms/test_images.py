@@ -1,11 +1,9 @@
 import io
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from transforms.errors import InputError
-from transforms.images import ImageBatch, Reject, ShardKey, decode_image, upright
+from transforms.images import ImageBatch, Reject, ShardKey, upright
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (60, 28, 28), np.uint8)
 
@@ -30,31 +28,3 @@ def test_what_is_taken_of_a_batch_accounts_for_all_its_rows():
 def test_upright_turns_what_nist_stores_column_by_column():
     stored = IMAGES.transpose(0, 2, 1).reshape(-1, 784)
     np.testing.assert_array_equal(upright(stored), IMAGES.reshape(-1, 784))
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_decode_image_reads_grey_and_colour(kind: str):
-    grey = np.full((28, 28), 77, np.uint8)
-    for image in (grey, np.stack([grey] * 3, axis=-1)):
-        np.testing.assert_array_equal(decode_image(png(image, kind)), grey.reshape(-1))
-
-
-def test_a_png_of_784_bytes_is_no_bare_pixels():
-    content = png(np.full((28, 28), 9, np.uint8))
-    np.testing.assert_array_equal(decode_image(content.ljust(784, b"\0")), 9)
-
-
-def test_what_would_not_look_the_same_in_grey_is_refused():
-    deep = Image.fromarray(np.full((28, 28), 40_000, np.uint16))
-    clear = Image.new("RGBA", (28, 28), (255, 255, 255, 0))
-    for image in (deep, clear):
-        content = io.BytesIO()
-        image.save(content, "PNG")
-        with pytest.raises(InputError, match="is of mode"):
-            decode_image(content.getvalue())
-
-
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", png(IMAGES[0])[:80]])
-def test_decode_image_says_what_is_wrong(content):
-    with pytest.raises(InputError):
-        decode_image(content)

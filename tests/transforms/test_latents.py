@@ -94,7 +94,7 @@ def test_schema_and_metadata_are_those_promised(tmp_path: Path):
     files = write(tmp_path, cut=False)
     file = pq.ParquetFile(files["latents/split=test/part-00000-of-00001.parquet"])
     assert file.schema_arrow.names == ["image_id", "label", "character", "latent"]
-    assert file.schema_arrow.types[:3] == [pa.int64(), pa.uint8(), pa.string()]
+    assert file.schema_arrow.types[:3] == [pa.int64(), pa.uint16(), pa.string()]
     assert file.schema_arrow.field("latent").type.list_size == 4
     assert json.loads(file.metadata.metadata[b"emnist_latents"]) == {"made": "here"}
     column = file.metadata.row_group(0).column(3)

@@ -3,10 +3,10 @@
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -68,7 +68,8 @@ class Dataset:
     """Images in files.
 
     fingerprint: SHA-256 of the content, None where nobody has read it yet. notes: what was taken
-    for granted of the files, in lines for people.
+    for granted of the files, in lines for people. scratch: holds the files that were unpacked to be
+    read; they are gone when it is.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Dataset:
     sources: tuple[Source, ...]
     fingerprint: str | None = None
     notes: tuple[str, ...] = ()
+    scratch: Any = field(default=None, compare=False)
 
     @property
     def rows(self) -> dict[str, int]:
@@ -148,7 +150,7 @@ def _units(files: Sequence[ImageFile]) -> Iterator[_Unit]:
     for segment, row_groups, footer_bytes in (file[1:] for file in files):
         footer = footer_bytes * segment.rows / max(1, segment.bytes)
         for number, rows in enumerate(row_groups or (segment.rows,)):
-            within = 0 if segment.format == "raw" else footer + rows
+            within = footer + rows if segment.format == "parquet" or segment.packing else 0
             yield _Unit(start, footer if number else 0, within)
             start += rows
 
@@ -171,9 +173,4 @@ def _cut(
         skip = max(start, before) - before
         taken = min(start + rows, end) - before - skip
         if taken > 0:
-            yield segment._replace(
-                rows=taken,
-                first_row=segment.first_row + skip,
-                first_image_id=segment.first_image_id + skip,
-                labels=segment.labels and segment.labels[skip : skip + taken],
-            )
+            yield segment.part(skip, taken)

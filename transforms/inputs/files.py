@@ -9,9 +9,12 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from transforms.errors import InputError
-from transforms.images import Segment, Stretch
+from transforms.images import Stretch
+from transforms.inputs.content import Content, read_head
 from transforms.inputs.dataset import Dataset, ImageFile, Source, cut_stretches, is_split_name
-from transforms.inputs.formats import GZIP, Facts, Head, inspect, read_head
+from transforms.inputs.formats import pictures
+from transforms.inputs.formats.part import Part, Wanted, has_labels, with_common_classes
+from transforms.inputs.formats.table import describe
 from transforms.inputs.labels import checked_labels, holds_labels, labels_next_to
 from transforms.inputs.matching import match_files
 from transforms.inputs.names import NO_SPLIT, kind_of, paired, split_of
@@ -26,15 +29,15 @@ from transforms.storage.files import (
 
 
 class _Inspected(NamedTuple):
-    """A file, what it turned out to be, and the file of its labels."""
+    """A file, some of the images in it, and the file of their labels."""
 
     found: FoundFile
-    facts: Facts
+    part: Part
     labels: FoundFile | None
 
     @property
     def split(self) -> str:
-        return split_of(self.found.path).split
+        return split_of(self.part.name).split
 
 
 def stretches_of(
@@ -46,13 +49,13 @@ def stretches_of(
     """The shards of files, for ReadImages.
 
     pattern, labels, orientation: as files_dataset has them. Raises InputError as that does, and for
-    a gzip.
+    a file that has to be unpacked first.
     """
     dataset = files_dataset(pattern, labels, orientation)
     for file in dataset.files:
-        if file.segment.format == GZIP:
+        if file.segment.here:
             raise InputError(
-                f"{file.segment.path}: is a gzip, which cannot be read from the middle: unpack it"
+                f"{file.segment.name}: has to be unpacked before it can be read: unpack it"
             )
     return cut_stretches(dataset, shard_size)
 
@@ -62,36 +65,44 @@ def files_dataset(
     labels_pattern: str | Sequence[str] | None,
     orientation: str,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
+    *,
+    member: str | None = None,
+    fit: bool = False,
 ) -> Dataset:
     """The dataset that files make up; only headers, footers and labels are read.
 
     pattern: a file, a folder, a glob, or several of these. labels_pattern: the same of files of
     labels, one for each file of images, paired by name; None or nothing to use those that are next
     to the images, or in a column. orientation: upright, transposed, or auto, which is transposed
-    for IDX files of EMNIST by NIST's names.
+    for files of EMNIST by NIST's names. member: a glob of names within a zip, .npz or .mat; None
+    for all. fit: whether images of other sizes are brought to 28x28.
 
     Files of one split follow each other in the order of their names, several patterns in the order
     in which they are given. Raises InputError where a file is not what it should be, or unpacks to
     more than `max_unpacked_bytes`, and where names contradict each other.
     """
     patterns, labels_patterns = _several(pattern), _several(labels_pattern)
+    wanted = Wanted(orientation, max_unpacked_bytes, member, fit)
     matched = match_files(patterns, "--input")
     for file in matched.files:
         _check_split(file.path)
-    at_once = (
-        1 if all(map(is_local, patterns)) else REQUESTS_AT_ONCE
-    )  # A request waits for its answer.
+    opened = [file for file in matched.files if not pictures.is_picture(file.path)]
+    # A request waits for its answer.
+    at_once = 1 if all(map(is_local, patterns)) else REQUESTS_AT_ONCE
     pa.set_io_thread_count(max(at_once, pa.io_thread_count()))  # Arrow reads by its own threads.
     with ThreadPoolExecutor(at_once) as pool:
-        heads, labels_heads = _without_labels(list(pool.map(read_head, matched.files)))
+        heads, labels_heads = _without_labels(list(pool.map(read_head, opened)))
         given = _given_labels(heads, labels_patterns)
         labels = given or labels_next_to(heads, labels_heads)
-        limits = repeat(orientation), repeat(max_unpacked_bytes)
-        inspected = list(pool.map(_inspected, heads, labels, *limits))
+        parts = pool.map(_inspected, heads, labels, repeat(wanted))
+        inspected = [part for of_file in parts for part in of_file]
+    inspected += _pictures(matched.files, wanted)
+    common = with_common_classes([file.part for file in inspected])
+    inspected = [file._replace(part=part) for file, part in zip(inspected, common, strict=True)]
     files = _numbered(inspected)
     if not any(file.segment.rows for file in files):
         raise InputError(f"--input={patterns[0]} holds no images: give files that hold some")
-    described = [Described(file.facts.segment, file.labels) for file in inspected]
+    described = [Described(file.part, file.labels) for file in inspected]
     unused = [head.found for head in labels_heads if head.found not in labels]
     return Dataset(
         ", ".join(patterns),
@@ -99,6 +110,7 @@ def files_dataset(
         _merged_characters(inspected),
         tuple(_sources(inspected)),
         notes=tuple(notes_of(described, matched.left_out, unused)),
+        scratch=wanted.scratch,
     )
 
 
@@ -115,7 +127,7 @@ def _check_split(path: str) -> None:
         )
 
 
-def _without_labels(heads: Sequence[Head]) -> tuple[list[Head], list[Head]]:
+def _without_labels(heads: Sequence[Content]) -> tuple[list[Content], list[Content]]:
     """The files of images, and those of labels that a glob or folder matches with them."""
     images = [head for head in heads if not holds_labels(head)]
     if not images:
@@ -123,7 +135,7 @@ def _without_labels(heads: Sequence[Head]) -> tuple[list[Head], list[Head]]:
     return images, [head for head in heads if holds_labels(head)]
 
 
-def _given_labels(heads: Sequence[Head], patterns: Sequence[str]) -> list[FoundFile]:
+def _given_labels(heads: Sequence[Content], patterns: Sequence[str]) -> list[FoundFile]:
     """The labels of --labels for each file of images; nothing where none are given."""
     if not patterns:
         return []
@@ -165,27 +177,41 @@ def _files(count: int) -> str:
     return f"{count} file{'s' * (count != 1)}"
 
 
-def _inspected(
-    head: Head, labels: FoundFile | None, orientation: str, max_unpacked_bytes: int
-) -> _Inspected:
-    facts = inspect(head, orientation, max_unpacked_bytes)
-    if labels is not None:
-        if facts.segment.format == "parquet":
-            raise InputError(
-                f"--labels={labels.path}: Parquet has its labels in a column of its own: leave it "
-                "out"
-            )
-        given = checked_labels(labels, head.found.path, facts.segment.rows)
-        facts = facts._replace(segment=facts.segment._replace(labels=given))
-    return _Inspected(head.found, facts, labels)
+def _inspected(head: Content, labels: FoundFile | None, wanted: Wanted) -> list[_Inspected]:
+    parts = describe(head, wanted)
+    if labels is None:
+        return [_Inspected(head.found, part, None) for part in parts]
+    part = parts[0]
+    if len(parts) > 1 or has_labels(part.segment):
+        raise InputError(
+            f"--labels={labels.path}: {head.name} has its labels in a column of its own: leave it "
+            "out"
+        )
+    given = checked_labels(labels, head.found.path, part.segment.rows)
+    part = part._replace(segment=part.segment.with_labels(given))
+    return [_Inspected(head.found, part, labels)]
+
+
+def _pictures(files: Sequence[FoundFile], wanted: Wanted) -> Iterator[_Inspected]:
+    """Files of one image each, put together by the splits that their paths say."""
+    by_split: dict[str, list[FoundFile]] = {}
+    for file in files:
+        if pictures.is_picture(file.path):
+            by_split.setdefault(split_of(file.path).split, []).append(file)
+    for some in by_split.values():
+        part = pictures.describe_files(some, wanted)
+        segment = part.segment
+        yield _Inspected(
+            FoundFile(segment.path, segment.bytes, pictures.version_of(some)), part, None
+        )
 
 
 def _numbered(inspected: Sequence[_Inspected]) -> list[ImageFile]:
     """The files with the image_ids that they have, or that follow from their order."""
     files, following = [], Counter[str]()
     for file in inspected:
-        segment, split, facts = file.facts.segment, file.split, file.facts
-        if not facts.has_image_ids:
+        segment, split, part = file.part.segment, file.split, file.part
+        if not part.has_image_ids:
             segment = segment._replace(first_image_id=following[split])
         elif segment.rows and segment.first_image_id < following[split]:
             raise InputError(
@@ -194,35 +220,30 @@ def _numbered(inspected: Sequence[_Inspected]) -> list[ImageFile]:
                 "order"
             )
         last = segment.first_image_id + segment.rows - 1
-        if facts.last_image_id is not None:
-            last = max(last, facts.last_image_id)
+        if part.last_image_id is not None:
+            last = max(last, part.last_image_id)
         if last >= MAX_COUNT:
             raise InputError(
                 f"{segment.path}: has image_id {last}, which is too large: count from 0"
             )
         following[split] = last + 1
-        files.append(ImageFile(split, segment, facts.row_groups, facts.footer_bytes))
+        files.append(ImageFile(split, segment, part.row_groups, part.footer_bytes))
     return files
 
 
 def _merged_characters(inspected: Sequence[_Inspected]) -> dict[int, str]:
     """What the labels stand for; nothing where a file with labels does not say."""
-    if any(_has_labels(file.facts.segment) and not file.facts.characters for file in inspected):
+    if any(has_labels(file.part.segment) and not file.part.characters for file in inspected):
         return {}
     merged: dict[int, str] = {}
     for file in inspected:
-        for label, character in file.facts.characters.items():
+        for label, character in file.part.characters.items():
             if merged.setdefault(label, character) != character:
                 raise InputError(
                     f"{file.found.path}: label {label} stands for {character!r} here and for "
                     f"{merged[label]!r} in a file before it: compress them apart"
                 )
     return merged
-
-
-def _has_labels(segment: Segment) -> bool:
-    in_column = segment.format == "parquet" and segment.label_column is not None
-    return in_column or segment.labels is not None
 
 
 def _sources(inspected: Sequence[_Inspected]) -> Iterator[Source]:

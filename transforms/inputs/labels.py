@@ -9,16 +9,9 @@ import numpy as np
 
 from transforms.errors import InputError
 from transforms.images import MAX_LABEL
-from transforms.inputs.formats import (
-    GZIP_MAGIC,
-    IDX_LABELS_MAGIC,
-    NPY_MAGIC,
-    Head,
-    npy_header_of,
-    unpacked,
-)
+from transforms.inputs.content import GZIP_MAGIC, Content, gzip_content, once_unpacked
+from transforms.inputs.formats import idx, npy
 from transforms.inputs.names import is_called_images, is_called_labels, subject_of
-from transforms.inputs.npy_header import MAX_NPY_HEADER_BYTES
 from transforms.inputs.parts import read_part
 from transforms.storage.files import FoundFile, find_files
 
@@ -28,23 +21,23 @@ _LABEL_BYTES = 8
 """What the largest whole numbers of NumPy take."""
 
 
-def holds_labels(head: Head) -> bool:
+def holds_labels(head: Content) -> bool:
     """Whether a file is one of labels: IDX of labels, or a .npy that is called so and is a list."""
-    if not head.content.startswith(NPY_MAGIC):
-        return head.is_labels
-    return is_called_labels(head.found.path) and _npy_count(head) is not None
+    if not npy.recognizes(head):
+        return idx.has_labels(once_unpacked(head))
+    return is_called_labels(head.name) and _npy_count(head) is not None
 
 
-def _npy_count(head: Head) -> int | None:
+def _npy_count(head: Content) -> int | None:
     """How many whole numbers there are in a .npy of nothing else; None for any other."""
     try:
-        shape, _, dtype, _ = npy_header_of(head.found.path, head.content)
+        shape, _, dtype, _ = npy.named_header(head.name, head.head)
     except InputError:
         return None
     return shape[0] if len(shape) == 1 and np.issubdtype(dtype, np.integer) else None
 
 
-def labels_next_to(images: Sequence[Head], matched: Sequence[Head]) -> list[FoundFile | None]:
+def labels_next_to(images: Sequence[Content], matched: Sequence[Content]) -> list[FoundFile | None]:
     """The labels of IDX and .npy files, by their names: train-images and train-labels, x and y.
 
     matched: files of labels that a glob or folder matched with the images. Others are looked for
@@ -67,9 +60,9 @@ def labels_next_to(images: Sequence[Head], matched: Sequence[Head]) -> list[Foun
     ]
 
 
-def _may_have_labels(head: Head) -> bool:
-    is_idx = head.unpacked.startswith(b"\0\0")
-    return (is_idx or head.content.startswith(NPY_MAGIC)) and is_called_images(head.found.path)
+def _may_have_labels(head: Content) -> bool:
+    is_array = idx.recognizes(once_unpacked(head)) or npy.recognizes(head)
+    return is_array and is_called_images(head.name)
 
 
 def _folder(path: str) -> str:
@@ -91,77 +84,93 @@ def _labels_in(folder: str) -> list[FoundFile]:
     return [file for file in find_files(f"{glob.escape(folder)}*") if is_called_labels(file.path)]
 
 
-def _labels_of(head: Head, able: Sequence[FoundFile]) -> FoundFile | None:
+def _labels_of(head: Content, able: Sequence[FoundFile]) -> FoundFile | None:
     """Of labels of the same subject as the images the near ones, packed or not as they are."""
     folders = list(_folders(head.found.path))
     near = [file for file in able if _folder(file.path) in folders]
-    near.sort(key=lambda file: (file.path.endswith(".gz") != head.is_gzip, file.path))
+    near.sort(
+        key=lambda file: (file.path.endswith(".gz") != head.head.startswith(GZIP_MAGIC), file.path)
+    )
     chosen = near[0] if near else able[0] if len(able) == 1 else None
     return chosen if chosen is not None and _may_be_of(head, chosen) else None
 
 
-def _may_be_of(head: Head, labels: FoundFile) -> bool:
+def _may_be_of(head: Content, labels: FoundFile) -> bool:
     """Whether labels that nobody named are taken: IDX by NIST's naming, .npy where as many."""
-    if not head.content.startswith(NPY_MAGIC):
+    if not npy.recognizes(head):
         return True
     try:
-        shape = npy_header_of(head.found.path, head.content).shape
-        count = _npy_count(Head(labels, content := read_part(labels, 0, _HEAD_BYTES), content))
+        shape = npy.named_header(head.name, head.head).shape
+        content = read_part(labels, 0, _HEAD_BYTES)
+        count = _npy_count(Content(labels.path, labels, content, size=labels.bytes))
     except InputError:
         return False
     return count is not None and shape[:1] == (count,)
 
 
-def checked_labels(found: FoundFile, images: str, rows: int) -> bytes:
+def checked_labels(found: FoundFile, images: str, rows: int) -> np.ndarray:
     """The labels of a file of images; raises InputError where it has more or fewer of them."""
-    labels = read_labels(found, rows)
+    return counted(found.path, read_labels(found, rows), images, rows)
+
+
+def counted(path: str, labels: np.ndarray, images: str, rows: int) -> np.ndarray:
+    """The labels; raises InputError where there are more or fewer than images."""
     if len(labels) != rows:
         raise InputError(
-            f"{found.path}: holds {len(labels):,} labels, and {images} {rows:,} images: "
+            f"{path}: holds {len(labels):,} labels, and {images} {rows:,} images: "
             "give the labels of these images by --labels"
         )
-    return labels.tobytes()
+    return labels
 
 
 def read_labels(found: FoundFile, rows: int) -> np.ndarray:
-    """Labels from an IDX file (raw or gzip) or a .npy of whole numbers: uint8 (n,).
+    """Labels from an IDX file (raw or gzip) or a .npy of whole numbers: integers (n,).
 
     rows: how many there should be; no more is read than they may take. Raises InputError where it
-    is neither, or a label is not from 0 to 255.
+    is neither, or a label is not from 0 to MAX_LABEL.
     """
-    at_most = MAX_NPY_HEADER_BYTES + rows * _LABEL_BYTES
-    path = found.path
+    at_most = most_bytes(rows)
     content = read_part(found, 0, at_most + 1)
     if len(content) <= at_most and content.startswith(GZIP_MAGIC):
-        content = unpacked(path, content, at_most + 1)
-    if len(content) > at_most:
+        content = gzip_content(found.path, content, at_most + 1)
+    return labels_in(found.path, content, rows)
+
+
+def most_bytes(rows: int) -> int:
+    """What a file of so many labels may take."""
+    return npy.MAX_HEADER_BYTES + rows * _LABEL_BYTES
+
+
+def labels_in(path: str, content: bytes, rows: int) -> np.ndarray:
+    """The labels in the content of a file, as read_labels has them."""
+    if len(content) > most_bytes(rows):
         raise InputError(
             f"{path}: holds more labels than the {rows:,} images that they are of: give the "
             "labels of these images by --labels"
         )
-    if content.startswith(NPY_MAGIC):
+    if content.startswith(npy.MAGIC):
         return _npy_labels(path, content)
     if len(content) < _IDX_HEADER_BYTES:
         raise InputError(
             f"{path}: truncated: {len(content)} bytes are no file of labels: fetch it again"
         )
-    magic, rows = struct.unpack(">II", content[:_IDX_HEADER_BYTES])
-    if magic != IDX_LABELS_MAGIC:
+    magic, said = struct.unpack(">II", content[:_IDX_HEADER_BYTES])
+    if magic != idx.LABELS_MAGIC:
         raise InputError(
             f"{path}: begins with {magic:#010x}; an IDX file of labels begins with "
-            f"{IDX_LABELS_MAGIC:#010x}: give one"
+            f"{idx.LABELS_MAGIC:#010x}: give one"
         )
     labels = np.frombuffer(content, np.uint8, offset=_IDX_HEADER_BYTES)
-    if len(labels) != rows:
-        what = "truncated" if len(labels) < rows else "too long"
+    if len(labels) != said:
+        what = "truncated" if len(labels) < said else "too long"
         raise InputError(
-            f"{path}: {what}: says {rows:,} labels and holds {len(labels):,}: fetch it again"
+            f"{path}: {what}: says {said:,} labels and holds {len(labels):,}: fetch it again"
         )
     return labels
 
 
 def _npy_labels(path: str, content: bytes) -> np.ndarray:
-    shape, _, dtype, offset = npy_header_of(path, content)
+    shape, _, dtype, offset = npy.named_header(path, content)
     if len(shape) != 1 or not np.issubdtype(dtype, np.integer):
         raise InputError(
             f"{path}: labels are whole numbers of shape (n,), not {dtype} {shape}: save them so"
@@ -177,4 +186,4 @@ def _npy_labels(path: str, content: bytes) -> np.ndarray:
             f"{path}: labels run from {labels.min()} to {labels.max()}, not 0 to {MAX_LABEL}: "
             "give other numbers"
         )
-    return labels.astype(np.uint8)
+    return labels

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from transforms.images import Segment
+from transforms.inputs.formats.part import Part
 from transforms.inputs.matching import LeftOut
 from transforms.inputs.names import split_of
 from transforms.storage.files import FoundFile
@@ -15,9 +15,9 @@ _SHOWN = 3
 
 
 class Described(NamedTuple):
-    """A file of images as notes speak of it. labels: the file that they are in, if in another."""
+    """Images as notes speak of them. labels: the file that they are in, if in another."""
 
-    segment: Segment
+    part: Part
     labels: FoundFile | None
 
 
@@ -25,7 +25,7 @@ def notes_of(
     files: Sequence[Described], left_out: Sequence[LeftOut], unused: Sequence[FoundFile]
 ) -> Iterator[str]:
     """The notes of a dataset of files. unused: files of labels that are of none of the images."""
-    first, *others = (_name(file.segment.path) for file in files)
+    first, *others = (_name(file.part.segment.name) for file in files)
     yield f"files: {first}" + (f" and {_counted(len(others), 'other')}" if others else "")
     left = [f"{_name(file.path)} ({file.reason})" for file in left_out]
     left += [f"{_name(file.path)} (labels, and of no file of images here)" for file in unused]
@@ -34,11 +34,12 @@ def notes_of(
     yield f"splits: {_some(_splits(files), 5)}"
     yield f"labels: {_some(_labels(files))}"
     yield f"orientation: {_some(_orientations(files))}"
+    yield from (note for file in files for note in file.part.notes)
 
 
 def _splits(files: Sequence[Described]) -> list[str]:
     """Each split, and what names it."""
-    by_name = {(named := split_of(file.segment.path)).split: named.by for file in files}
+    by_name = {(named := split_of(file.part.name)).split: named.by for file in files}
     return [
         f"{split} (named by {by})" if by else f"{split} (no name says another)"
         for split, by in sorted(by_name.items())
@@ -47,11 +48,11 @@ def _splits(files: Sequence[Described]) -> list[str]:
 
 def _labels(files: Sequence[Described]) -> list[str]:
     said = Counter[str]()
-    for segment, labels in files:
+    for part, labels in files:
         if labels is not None:
-            said[f"{_name(labels.path)} for {_name(segment.path)}"] += 1
-        elif segment.format == "parquet" and segment.label_column is not None:
-            said[f"column {segment.label_column!r}"] += 1
+            said[f"{_name(labels.path)} for {_name(part.segment.name)}"] += 1
+        elif part.labels_in:
+            said[part.labels_in] += 1
         else:
             said["none found"] += 1
     return [
@@ -61,7 +62,7 @@ def _labels(files: Sequence[Described]) -> list[str]:
 
 
 def _orientations(files: Sequence[Described]) -> list[str]:
-    said = Counter("transposed" if file.segment.transposed else "upright" for file in files)
+    said = Counter("transposed" if file.part.segment.transposed else "upright" for file in files)
     return [
         what if len(said) == 1 else f"{what} in {_counted(count, 'file')}"
         for what, count in said.items()

@@ -55,16 +55,19 @@ def read_part(found: FoundFile, start: int, end: int) -> bytes:
 class RangeFile(io.RawIOBase):
     """A file of which exactly those bytes are read that are asked for, and are not known yet."""
 
-    def __init__(self, found: FoundFile) -> None:
+    def __init__(self, found: FoundFile, start: int = 0, size: int | None = None) -> None:
+        """start, size: of a part of the file that is taken for all of it."""
         super().__init__()
         self._found = found
+        self._start = start
+        self._size = found.bytes - start if size is None else size
         self._at = 0
         self._known: list[tuple[int, bytes]] = []
 
     @property
     def size(self) -> int:
         """The bytes of the file."""
-        return self._found.bytes
+        return self._size
 
     def know(self, start: int, content: bytes) -> None:
         """Takes a part of the file that has been read."""
@@ -74,9 +77,12 @@ class RangeFile(io.RawIOBase):
         """The bytes from `start` to before `end`; raises ChangedError as read_range does."""
         for known, content in self._known:
             if known < end <= known + len(content):
-                before = read_range(self._found, start, known) if start < known else b""
+                before = self._read(start, known) if start < known else b""
                 return before + content[max(0, start - known) : end - known]
-        return read_range(self._found, start, end)
+        return self._read(start, end)
+
+    def _read(self, start: int, end: int) -> bytes:
+        return read_range(self._found, self._start + start, self._start + end)
 
     def readable(self) -> bool:
         return True

@@ -284,7 +284,7 @@ def with_nothing(folder: Path) -> None:
         (with_other_images, ["--input=run", "--originals=other-*"], "has label 7 for image_id"),
         (with_fewer_images, ["--input=run", "--originals=train.idx"], "9 images of split train"),
         (with_nothing, ["--input=run", "--originals=nosuch.idx"], "--input=nosuch.idx matches no"),
-        (with_nothing, ["--input=run", "--labels=x"], "go with --originals"),
+        (with_nothing, ["--input=run", "--labels=x"], "goes with --originals"),
     ],
 )
 def test_wrong_input(prepare, flags, said, sample, tmp_path, monkeypatch, capfd):

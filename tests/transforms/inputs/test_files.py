@@ -21,7 +21,6 @@ from transforms.errors import InputError
 from transforms.images import PIXELS
 from transforms.inputs import labels, matching, parts
 from transforms.inputs.files import files_dataset, stretches_of
-from transforms.inputs.formats import GZIP
 from transforms.storage.files import REQUESTS_AT_ONCE, FoundFile
 
 
@@ -44,7 +43,7 @@ def test_a_gzip_is_known_by_its_content(tmp_path: Path, random_images):
     path = tmp_path / "images"
     path.write_bytes(gzip.compress(idx_images(random_images)))
     dataset = files_dataset(str(path), None, "auto")
-    assert dataset.files[0].segment.format == GZIP
+    assert dataset.files[0].segment.packing == ("gzip",)
     assert dataset.rows == {"all": 40}
 
 
@@ -85,7 +84,7 @@ def test_an_npy_with_a_long_header_is_read(tmp_path: Path):
     content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + images.tobytes()
     (tmp_path / "f").write_bytes(content)
     (file,) = files_dataset(str(tmp_path / "f"), None, "auto").files
-    assert (file.segment.rows, file.segment.offset) == (200, 8011)
+    assert (file.segment.rows, file.segment.layout.offset) == (200, 8011)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +331,23 @@ def test_shards_are_read_as_stretches_are(tmp_path: Path):
         )
 
 
-def test_a_gzip_has_no_shards(tmp_path: Path, random_images):
+def test_a_gzip_is_one_stretch(tmp_path: Path, random_images):
     (tmp_path / "f").write_bytes(gzip.compress(idx_images(random_images)))
-    with pytest.raises(InputError, match="f: is a gzip, which cannot be read from the middle: unp"):
+    (stretch,) = stretches_of(str(tmp_path / "f"), 16)
+    assert [shard.key.rows for shard in stretch.shards] == [16, 16, 8]
+
+
+def test_what_has_to_be_unpacked_has_no_shards(tmp_path: Path):
+    (tmp_path / "f").write_bytes(gzip.compress(staged([0, 1])))
+    with pytest.raises(InputError, match="f: has to be unpacked before it can be read: unpack it"):
         stretches_of(str(tmp_path / "f"))
+
+
+def test_parquet_in_a_gzip_is_unpacked_as_long_as_the_dataset_lives(tmp_path: Path):
+    (tmp_path / "f").write_bytes(gzip.compress(staged([0, 1])))
+    dataset = files_dataset(str(tmp_path / "f"), None, "auto")
+    unpacked = Path(dataset.files[0].segment.path)
+    assert unpacked.exists()
+    assert dataset.rows == {"all": 2}
+    del dataset
+    assert not unpacked.parent.exists()

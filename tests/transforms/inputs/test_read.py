@@ -17,11 +17,12 @@ from tests.support.nist import idx_images
 from tests.transforms.test_images import IMAGES, png
 from transforms.errors import InputError
 from transforms.images import NO_LABEL, ImageBatch, Segment, Shard, ShardKey, Stretch
-from transforms.inputs import parts, read
+from transforms.inputs import parts
 from transforms.inputs.dataset import Dataset, ImageFile, cut_shards, cut_stretches
-from transforms.inputs.files import files_dataset, stretches_of
-from transforms.inputs.formats import open_gzip
+from transforms.inputs.files import stretches_of
 from transforms.inputs.read import read_shard, read_stretch
+from transforms.inputs.readers import raw
+from transforms.inputs.readers.raw import RawLayout
 from transforms.storage.files import FoundFile, read_range
 
 ROW_GROUP_ROWS = 7
@@ -45,7 +46,7 @@ def segment_in(folder: Path, kind: str, start: int, stop: int) -> Segment:
     labels = bytes((start + n) % 10 for n in range(count))
     if kind == "raw":
         path.write_bytes(b"head" + images.tobytes())
-        return Segment(str(path), "raw", count, 0, start, offset=4, labels=labels)
+        return Segment(str(path), "raw", count, 0, start, layout=RawLayout(4, count), labels=labels)
     if kind == "transposed":
         path.write_bytes(images.transpose(0, 2, 1).tobytes())
         return Segment(str(path), "raw", count, 0, start, transposed=True, labels=labels)
@@ -59,7 +60,7 @@ def segment_in(folder: Path, kind: str, start: int, stop: int) -> Segment:
             }
         )
     pq.write_table(table, path, row_group_size=ROW_GROUP_ROWS)
-    return Segment(str(path), "parquet", count, 0, start, label_column="label")
+    return Segment(str(path), "parquet", count, 0, start)
 
 
 def image_file(folder: Path, kind: str, start: int, stop: int) -> ImageFile:
@@ -128,7 +129,7 @@ def test_shards_may_be_left_out_of_a_stretch(tmp_path: Path):
 def test_a_missing_label_is_none(tmp_path: Path):
     table = staged_table(IMAGES[:3], 0).set_column(1, "label", pa.array([4, None, 6], pa.uint8()))
     pq.write_table(table, tmp_path / "f")
-    segment = Segment(str(tmp_path / "f"), "parquet", 3, 0, 0, label_column="label")
+    segment = Segment(str(tmp_path / "f"), "parquet", 3, 0, 0)
     dataset = Dataset("d", (ImageFile("all", segment),), {}, ())
     ((batch, _),) = read_shard(cut_shards(dataset, 10)[0], 10)
     assert batch.labels.tolist() == [4, NO_LABEL, 6]
@@ -149,7 +150,7 @@ def test_a_bad_image_among_many_is_rejected_and_the_rest_keep_their_ids(tmp_path
     np.testing.assert_array_equal(read[1][0].pixels, IMAGES[5:6].reshape(1, 784))
     rejects = [reject for _, some in read for reject in some]
     assert [(reject.image_id, reject.row) for reject in rejects] == [(1, 1), (4, 4)]
-    assert rejects[0].reason == "is neither PNG nor JPEG"
+    assert rejects[0].reason == "is not one of PNG, JPEG, WEBP, BMP, TIFF, GIF"
     assert rejects[1].reason == "is 27x28, not 28x28"
 
 
@@ -204,15 +205,17 @@ def test_a_file_that_is_written_to_while_it_is_read_is_an_error(
         list(batches)
 
 
-def test_a_gzip_that_is_written_to_is_an_error(tmp_path: Path):
+@pytest.mark.parametrize("batches_before", [0, 1, 6])
+def test_a_gzip_that_is_written_to_is_an_error(tmp_path: Path, batches_before):
     path = tmp_path / "f"
     path.write_bytes(gzip.compress(idx_images(IMAGES)))
-    segment = files_dataset(str(path), None, "auto").files[0].segment
-    with open_gzip(segment) as unzipped:
-        assert unzipped.read(4) == bytes([0, 0, 8, 3])
+    (stretch,) = stretches_of(str(path))
+    batches = read_stretch(stretch, 10)
+    for _ in range(batches_before):
+        next(batches)
     os.utime(path, ns=(1, 1))
     with pytest.raises(InputError, match="was written to while the job read it"):
-        open_gzip(segment)
+        list(batches)
 
 
 class BytesRead:
@@ -220,7 +223,7 @@ class BytesRead:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bytes = self.reads = 0
-        for module in (parts, read):
+        for module in (parts, raw):
             monkeypatch.setattr(module, "read_range", self._read_range)
 
     def _read_range(self, found: FoundFile, start: int, end: int) -> bytes:

@@ -1,0 +1,1 @@
+"""One module per file format; `table` lists them, `part` has their interface."""
