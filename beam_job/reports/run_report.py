@@ -1,4 +1,4 @@
-"""report.html of a run: drawn from what the run holds, after it is complete, as often as wanted."""
+"""report.html of a run, which can be drawn from its files at any time after the seal."""
 
 import io
 import uuid
@@ -10,24 +10,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_job.outputs.attempt import folder_of, sealed_id
-from beam_job.outputs.run_directory import REPORT, RUN, SIZES, complete_run
+from beam_job.outputs.run_directory import REPORT, RUN, SIZES, CompleteRun, ListedFile, complete_run
 from beam_job.reports.page import report_html
 from beam_job.reports.pictures import ComparedImages
 from beam_job.reports.preview import make_preview
 from beam_job.reports.sizes import RunSizes
 from transforms.decode import decoded_pixels
+from transforms.errors import InputError
 from transforms.images import IMAGE_COLUMN, IMAGE_ID_COLUMN, LABEL_COLUMN, PIXELS, Sample
-from transforms.json_documents import MAX_JSON_BYTES, read_document
+from transforms.json_documents import MAX_JSON_BYTES, decode
 from transforms.latents import LATENT_COLUMN, ModelRecord
 from transforms.models.choice import load_decoder
 from transforms.models.directory import Model, find_model
 from transforms.quality import image_quality
 from transforms.quantize import Quantization
 from transforms.read_latents import values_of
-from transforms.storage.files import child, publish_all, read_bytes, remove, write_bytes
+from transforms.storage.files import child, facts_of, publish_all, read_bytes, remove, write_bytes
 
 SAMPLE = "sample.parquet"
-"""Some images of a run next to their latents: what its report is drawn from."""
+"""Some images of a run next to their latents, from which its report is drawn."""
 _SPLIT_COLUMN = "split"
 
 
@@ -55,18 +56,18 @@ def sample_table_bytes(samples: Sequence[tuple[str, Sample]], model: ModelRecord
 
 
 def draw_report(output: str, run_id: str, model_path: str | None, engine: str | None) -> None:
-    """Writes report.html next to the run that is there; nothing where that is another run by now.
+    """Writes report.html next to the run; nothing where another run has replaced it.
 
     model_path, engine: what decodes the sample, as find_model and load_decoder have them.
     """
     run = complete_run(output)
-    sizes = read_document(child(output, SIZES), RunSizes)
+    sizes = decode(listed_content(run, SIZES), RunSizes)
     manifest, record = run.manifest, run.manifest.model
     preview = None
     has_sample = any(file.path == SAMPLE for file in manifest.documents)
     if record.decoder_sha256 is not None and has_sample:
         model = replace(find_model(model_path), decoder_sha256=record.decoder_sha256)
-        compared = _compared(child(output, SAMPLE), model, engine, record.quantization)
+        compared = _compared(listed_content(run, SAMPLE), model, engine, record.quantization)
         bytes_per_image = sizes.total.parquet_bytes / max(1, sizes.total.images)
         preview = make_preview(compared, manifest.characters, bytes_per_image)
     page = report_html(manifest, sizes, preview)
@@ -74,8 +75,19 @@ def draw_report(output: str, run_id: str, model_path: str | None, engine: str | 
         _replace(output, page.encode())
 
 
+def listed_content(run: CompleteRun, name: str) -> bytes:
+    """The content of a document of a run; raises InputError unless it is as listed."""
+    path = child(run.folder, name)
+    content = read_bytes(path, MAX_JSON_BYTES)
+    if ListedFile(name, *facts_of(content)) not in run.manifest.documents:
+        raise InputError(
+            f"{path} is not as the manifest lists it: it was altered; run compress again"
+        )
+    return content
+
+
 def _replace(output: str, page: bytes) -> None:
-    """Writes report.html, by a folder where what a kill leaves half of is in nobody's way."""
+    """Writes report.html by way of a folder, so that a killed command leaves no half of it."""
     folder = folder_of(output, uuid.uuid4().hex[:12])
     try:
         write_bytes(child(folder, REPORT), page)
@@ -85,10 +97,10 @@ def _replace(output: str, page: bytes) -> None:
 
 
 def _compared(
-    path: str, model: Model, engine: str | None, quantization: Quantization | None
+    content: bytes, model: Model, engine: str | None, quantization: Quantization | None
 ) -> ComparedImages:
-    """What comes back of the images in a sample."""
-    table = pq.read_table(io.BytesIO(read_bytes(path, MAX_JSON_BYTES)))
+    """The images of a sample and what decoding their latents gives back."""
+    table = pq.read_table(io.BytesIO(content))
     image_ids = table.column(IMAGE_ID_COLUMN).to_numpy()
     lists = table.column(LATENT_COLUMN).combine_chunks()
     stored = lists.flatten().to_numpy().reshape(len(image_ids), lists.type.list_size)
