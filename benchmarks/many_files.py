@@ -123,7 +123,7 @@ def _complete(folder: str, files: int, *, overwrite: bool) -> float:
         shards={"all": files},
         characters={},
         model=facts,
-        flags={"overwrite": overwrite, "shard_size": 1, "dataset": None},
+        flags={"overwrite": overwrite, "parquet": "small", "shard_size": 1, "dataset": None},
         versions=versions(),
         max_rejects=0,
         decoder_engine=None,

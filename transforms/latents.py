@@ -196,10 +196,11 @@ def open_latents(
 
 
 def parquet_bytes(table: pa.Table, metadata: Metadata, *, compatible: bool = False) -> bytes:
-    """A Parquet file of latents, as open_latents begins it; one row group."""
+    """A Parquet file of latents, as open_latents begins it; at most one row group."""
     sink = pa.BufferOutputStream()
     with open_latents(sink, table.schema, metadata, compatible=compatible) as writer:
-        writer.write_table(table, row_group_size=max(1, table.num_rows))
+        if table.num_rows:  # `datasets` cannot read a row group without rows.
+            writer.write_table(table, row_group_size=table.num_rows)
     content: bytes = sink.getvalue().to_pybytes()
     return content
 

@@ -130,7 +130,8 @@ class _Builder:
     def _write(self, rows: pa.Table) -> None:
         if self._writer is None:
             self._writer = self._form.open(self._sink, rows.schema)
-        self._writer.write_table(rows.combine_chunks(), row_group_size=max(1, rows.num_rows))
+        if rows.num_rows:  # `datasets` cannot read a row group without rows.
+            self._writer.write_table(rows.combine_chunks(), row_group_size=rows.num_rows)
 
     def content(self) -> bytes:
         """The whole file; ends the building."""

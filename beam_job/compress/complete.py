@@ -24,6 +24,7 @@ from beam_job.outputs.run_directory import (
     versions,
 )
 from beam_job.outputs.seal import is_sealed, seal
+from beam_job.reports.dataset_card import DATASET_CARD, dataset_card
 from beam_job.reports.run_report import SAMPLE, draw_report, sample_table_bytes
 from beam_job.reports.sizes import clipping_notes, sizes_report
 from transforms.errors import InputError, RunError
@@ -88,7 +89,10 @@ def complete(
     ordered = sorted(files, key=attrgetter("order"))
     check_files(run.shards, ordered)
     sizes = {split: sizes[split] for split in run.staged}  # In the order of the dataset.
-    documents = {SIZES: encode(sizes_report(sizes, run.sources))}
+    documents = {
+        SIZES: encode(sizes_report(sizes, run.sources)),
+        DATASET_CARD: dataset_card(run.dataset, run.model, sizes, str(run.flags["parquet"])),
+    }
     if rejects:
         documents[REJECTS] = _lines(rejects)
     if samples:

@@ -291,7 +291,7 @@ def _run() -> dict[str, bytes]:
             shards={"test": 2},
             characters=characters,
             model=model,
-            flags={"shard_size": 3, "dataset": None, "overwrite": False},
+            flags={"shard_size": 3, "dataset": None, "overwrite": False, "parquet": "small"},
             max_rejects=2,
             decoder_engine=None,
             model_path=None,

@@ -88,7 +88,7 @@ def planned(output: Path) -> Run:
         shards={"train": 1, "test": 1},
         characters={},
         model=MODEL,
-        flags={"overwrite": False, "model": None},
+        flags={"overwrite": False, "parquet": "small"},
         versions=versions(),
         max_rejects=0,
         decoder_engine=None,
@@ -123,7 +123,8 @@ def test_a_complete_run_is_there_under_the_names_of_its_manifest_and_nothing_els
     found = tree(tmp_path / "out")
     manifest = json.loads(found["manifest.json"])
     names = {file["path"] for file in manifest["files"]}
-    assert names == {"latents/train.parquet", "latents/test.parquet", "sizes.json"}
+    documents = {"README.md", "sizes.json"}
+    assert names == {"latents/train.parquet", "latents/test.parquet"} | documents
     assert set(found) - names == {"manifest.json", "_claim.json"}
 
 
@@ -156,7 +157,7 @@ def test_a_second_run_stays_out_of_an_output_that_is_filled(tmp_path):
     with pytest.raises(FilledError, match="filled by another command"):
         complete(late, files, SIZES, [], [])
     assert tree(tmp_path / "out").items() >= before.items()
-    complete(replace(late, flags={"overwrite": True}), files, SIZES, [], [])
+    complete(replace(late, flags={**late.flags, "overwrite": True}), files, SIZES, [], [])
     assert (tmp_path / "out/latents/train.parquet").read_bytes() == b"late"
 
 

@@ -281,6 +281,7 @@ def test_a_run_that_was_killed_is_refused_and_then_replaced(tmp_path, idx_file, 
     assert "an unfinished run" in capsys.readouterr().err
     assert compress(*flags, "--overwrite") == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "README.md",
         "_claim.json",
         "latents",
         "manifest.json",

@@ -31,6 +31,7 @@ def test_files_model_and_output_may_be_in_a_store(
     assert s3.names("out") == set()
     assert compress(*flags) == 0
     assert s3.names("out") == {
+        "README.md",
         "_claim.json",
         "latents/split=train/part-00000-of-00001.parquet",
         "manifest.json",
