@@ -25,10 +25,9 @@ from beam_job.train.card import card_table
 from beam_job.train.fit import Settings
 from beam_job.train.model import train
 from recipes.strokes import drawn_letters
-from transforms.decode import decoded_pixels
-from transforms.encode import latents_of
 from transforms.images import PIXELS, SIDE
 from transforms.inputs.files import files_dataset
+from transforms.models.arrays import decoded_pixels, latents_of
 from transforms.models.autoencoder import load_decoder, load_encoder
 from transforms.models.directory import CARD_FILE, Model, find_model
 from transforms.models.tensorflow_engine import compute_function

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tests.conftest import PRETRAINED
-from transforms.encode import latents_of
+from transforms.models.arrays import latents_of
 from transforms.models.autoencoder import import_keras
 from transforms.models.choice import Engine, load_decoder, load_encoder
 from transforms.models.directory import find_model

@@ -12,18 +12,16 @@ from apache_beam.metrics.metric import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.pvalue import PCollection
 
-from transforms.errors import RunError
 from transforms.images import (
-    MAX_PIXEL,
-    PIXELS,
     ShardKey,
 )
+from transforms.models.arrays import decoded_pixels
 from transforms.models.choice import load_decoder
 from transforms.models.directory import find_model
 from transforms.models.fixed_batches import WholeBatchHandler
-from transforms.models.network import Compute, Network
+from transforms.models.network import Network
 from transforms.quantize import Quantization
-from transforms.read_latents import CALL_IMAGES, LatentShard, StoredBatch, read_latents
+from transforms.read_latents import LatentShard, StoredBatch, read_latents
 from transforms.staged import open_staged, staged_table
 from transforms.write_shards import WriteShards
 
@@ -68,25 +66,6 @@ class ReadLatents(beam.DoFn):
         for batch in read_latents(shard, self._quantization, self._batch_size):
             self._images.inc(len(batch.latents))
             yield batch
-
-
-def decoded_pixels(decode: Compute, latents: np.ndarray) -> np.ndarray:
-    """float32 latents (n, latent_size) to images uint8 (n, 784), rounded.
-
-    Raises RunError where the decoder gives what is no number.
-    """
-    if not len(latents):
-        return np.zeros((0, PIXELS), np.uint8)
-    images = np.concatenate(
-        [
-            decode(latents[start : start + CALL_IMAGES])
-            for start in range(0, len(latents), CALL_IMAGES)
-        ]
-    ).reshape(-1, PIXELS)
-    if not np.isfinite(images).all():
-        raise RunError("the decoder gave pixels that are not finite: give another --model")
-    pixels: np.ndarray = np.rint(np.clip(images, 0, 1) * MAX_PIXEL).astype(np.uint8)
-    return pixels
 
 
 class DecoderHandler(WholeBatchHandler[StoredBatch, DecodedBatch]):

@@ -16,20 +16,6 @@ from transforms.models.choice import INT8, Engine, load_encoder
 from transforms.models.directory import Model, find_model
 from transforms.models.fixed_batches import WholeBatchHandler
 from transforms.models.network import Compute, Network
-from transforms.preprocess import normalize
-
-_CALL_IMAGES = 1024
-
-
-def latents_of(encode: Compute, pixels: np.ndarray) -> np.ndarray:
-    """Images uint8 (n, 784), any number of them, to float32 latents (n, latent_size)."""
-    images = pixels.reshape(-1, SIDE, SIDE, 1)
-    return np.concatenate(
-        [
-            encode(normalize(images[start : start + _CALL_IMAGES]))
-            for start in range(0, len(images), _CALL_IMAGES)
-        ]
-    )
 
 
 class EncoderHandler(WholeBatchHandler[ImageBatch, LatentBatch]):

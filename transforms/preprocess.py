@@ -8,13 +8,7 @@ import numpy as np
 from apache_beam.metrics.metric import Metrics
 
 from transforms.images import SIDE, ImageBatch
-
-
-def normalize(pixels: np.ndarray) -> np.ndarray:
-    """Pixels from 0..255 to [0, 1]: uint8 of any shape to float32 of the same shape."""
-    normalized = pixels.astype(np.float32)
-    normalized /= np.float32(255)  # In place: one copy of the batch, not two.
-    return normalized
+from transforms.models.arrays import normalize
 
 
 def reshape(pixels: np.ndarray) -> np.ndarray:

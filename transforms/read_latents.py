@@ -33,7 +33,6 @@ from transforms.latents import (
 from transforms.quantize import Quantization
 from transforms.storage.files import read_bytes
 
-CALL_IMAGES = 1024
 _NOT_LATENTS = (
     pa.ArrowException,
     AttributeError,

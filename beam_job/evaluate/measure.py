@@ -49,11 +49,10 @@ from beam_job.reports.vector_codecs import (
     pca_codecs,
     pca_coder,
 )
-from transforms.decode import decoded_pixels
-from transforms.encode import latents_of
 from transforms.inputs.dataset import Dataset
 from transforms.json_documents import encode
 from transforms.latents import LatentFormat
+from transforms.models.arrays import decoded_pixels, latents_of
 from transforms.models.choice import TENSORFLOW, Engine, load_decoder, load_encoder
 from transforms.models.directory import Model
 from transforms.models.network import Network

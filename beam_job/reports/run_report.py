@@ -15,11 +15,11 @@ from beam_job.reports.page import report_html
 from beam_job.reports.pictures import ComparedImages
 from beam_job.reports.preview import make_preview
 from beam_job.reports.sizes import RunSizes
-from transforms.decode import decoded_pixels
 from transforms.errors import InputError
 from transforms.images import IMAGE_COLUMN, IMAGE_ID_COLUMN, LABEL_COLUMN, PIXELS, Sample
 from transforms.json_documents import MAX_JSON_BYTES, decode
 from transforms.latents import LATENT_COLUMN, ModelRecord
+from transforms.models.arrays import decoded_pixels
 from transforms.models.choice import load_decoder
 from transforms.models.directory import Model, find_model
 from transforms.quality import image_quality

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from beam_job.datasets.partition import Images
-from transforms.decode import decoded_pixels
 from transforms.images import MAX_PIXEL, ShardKey
 from transforms.latents import LATENT_COLUMN, LatentBatch, LatentFormat
+from transforms.models.arrays import decoded_pixels
 from transforms.quantize import Quantization, calibrate
 
 if TYPE_CHECKING:

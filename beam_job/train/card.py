@@ -12,9 +12,8 @@ import numpy as np
 
 from beam_job.datasets.partition import TrainingData
 from beam_job.reports.sizes import columns_of_text
-from transforms.decode import decoded_pixels
-from transforms.encode import latents_of
 from transforms.images import PIXELS
+from transforms.models.arrays import decoded_pixels, latents_of
 from transforms.models.network import Compute
 from transforms.quality import image_quality, summarize
 from transforms.quantize import Quantization

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from transforms.images import SIDE
-from transforms.preprocess import normalize
+from transforms.models.arrays import normalize
 from transforms.quiet import stderr_held_back
 from transforms.storage.files import temporary_folder
 

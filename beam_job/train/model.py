@@ -31,9 +31,9 @@ from beam_job.train.fit import (
 )
 from beam_job.train.int8_encoder import int8_encoder_bytes
 from beam_job.train.options import TrainOptions
-from transforms.encode import latents_of
 from transforms.errors import InputError, NothingLearntError, RunError, first_line
 from transforms.inputs.dataset import Source
+from transforms.models.arrays import latents_of
 from transforms.models.autoencoder import build_decoder, build_encoder, load_decoder, load_encoder
 from transforms.models.choice import LITERT, is_installed
 from transforms.models.directory import (

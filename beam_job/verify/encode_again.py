@@ -14,7 +14,6 @@ from beam_job.outputs.run_model import model_of_run
 from beam_job.progress import Progress, tick
 from beam_job.verify.options import VerifyOptions
 from beam_job.verify.read_back import Problem, Verified
-from transforms.encode import latents_of
 from transforms.errors import InputError
 from transforms.images import (
     NO_LABEL,
@@ -24,6 +23,7 @@ from transforms.images import (
 )
 from transforms.inputs.dataset import cut_shards
 from transforms.inputs.read import read_shard
+from transforms.models.arrays import latents_of
 from transforms.models.choice import choose_engine, load_encoder
 from transforms.models.network import Network
 from transforms.quantize import Quantization, stored_values

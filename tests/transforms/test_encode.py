@@ -8,10 +8,11 @@ from tests.conftest import RUNNER, notebook_encoder
 from tests.transforms.test_preprocess import batch
 from transforms.encode import Encode, EncoderHandler
 from transforms.errors import InputError, RunError
+from transforms.models.arrays import normalize
 from transforms.models.autoencoder import build_encoder, load_encoder
 from transforms.models.directory import find_model
 from transforms.models.network import Network
-from transforms.preprocess import normalize, reshape
+from transforms.preprocess import reshape
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (10, 784), np.uint8)
 

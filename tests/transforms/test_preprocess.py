@@ -5,7 +5,8 @@ from apache_beam.testing.util import assert_that
 
 from tests.conftest import RUNNER
 from transforms.images import ImageBatch, ShardKey
-from transforms.preprocess import NormalizeImages, ReshapeImages, normalize
+from transforms.models.arrays import normalize
+from transforms.preprocess import NormalizeImages, ReshapeImages
 
 EVERY_PIXEL = np.tile(np.arange(256, dtype=np.uint8), 49).reshape(16, 784)
 

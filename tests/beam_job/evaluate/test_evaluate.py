@@ -18,8 +18,8 @@ from beam_job.evaluate.measure import file_format_of
 from beam_job.evaluate.report import PERHAPS_SEEN, compressai_results
 from beam_job.outputs.attempt import check_output
 from beam_job.reports.vector_codecs import latents_file
-from transforms.encode import latents_of
 from transforms.json_documents import read_document
+from transforms.models.arrays import latents_of
 from transforms.models.autoencoder import build_decoder, build_encoder
 from transforms.models.choice import Engine, load_encoder
 from transforms.models.directory import find_model
