@@ -21,6 +21,7 @@ LAYERS = (
     ("beam_job.datasets",),
     ("beam_job.flags",),
     ("beam_job.reports",),
+    ("beam_job.runs",),
     tuple(f"beam_job.{name}" for name in COMMANDS),
     ("beam_job.cli",),
     ("beam_job.__main__",),
