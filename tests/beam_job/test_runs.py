@@ -31,7 +31,7 @@ def opened(folder: Path) -> Run:
 
 
 def plain_values(folder: Path) -> np.ndarray:
-    """offset + scale * number of all rows, by split and image_id."""
+    """Offset + scale * number of all rows, by split and image_id."""
     model = json.loads((folder / "manifest.json").read_text())["model"]
     scale, offset = (np.array(model["quantization"][name]) for name in ("scale", "offset"))
     return offset + scale * np.stack(rows(folder)["latent"])
