@@ -75,7 +75,7 @@ class Run:
     def to_table(self, split: str | None = None) -> pa.Table:
         """The rows of a split, or of all.
 
-        split: string. image_id: int64. label: uint8, character: string, both null where unknown.
+        split: string. image_id: int64. label: uint16, character: string, both null where unknown.
         latent: fixed-size list of float32, dequantized.
         """
         empty = latent_schema(self._size, pa.float32()).empty_table()

@@ -141,7 +141,7 @@ def test_datasets_gives_the_splits_rows_and_types_of_the_card(runs: Path):
     assert {split: len(part) for split, part in loaded.items()} == {"train": 1500, "test": 297}
     features = loaded["train"].features
     assert features["latent"] == datasets.List(datasets.Value("uint8"), length=32)
-    assert [features[name].dtype for name in COLUMNS[1:4]] == ["int64", "uint8", "string"]
+    assert [features[name].dtype for name in COLUMNS[1:4]] == ["int64", "uint16", "string"]
     latents = loaded["test"].with_format("numpy")["latent"]
     expected = rows(runs / "int8").query("split == 'test'")
     np.testing.assert_array_equal(latents[:], np.stack(expected["latent"]))

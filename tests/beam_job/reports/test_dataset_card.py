@@ -50,7 +50,7 @@ def test_the_front_matter_names_files_rows_and_types():
     assert described["dataset_info"] == {
         "features": [
             {"name": "image_id", "dtype": "int64"},
-            {"name": "label", "dtype": "uint8"},
+            {"name": "label", "dtype": "uint16"},
             {"name": "character", "dtype": "string"},
             {"name": "latent", "sequence": "float32", "length": 7},
         ],
