@@ -1,1 +1,1 @@
-"""How good a model is, beside real codecs."""
+"""How good a model is, next to real codecs."""

@@ -45,7 +45,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="how many held-out images are measured at most, evenly spread (default: %(default)s)",
     )
     add_output(
-        parser.add_argument_group("what comes out"), "the folder to write (required)", "what is"
+        parser.add_argument_group("what comes out"),
+        "the folder to write (required)",
+        "an evaluation",
     )
     add_staging_flags(parser)
     add_common_flags(parser)
@@ -60,9 +62,9 @@ def options_of(settings: dict[str, Any]) -> EvaluateOptions:
 EVALUATE = Command(
     "evaluate",
     "beam_job.evaluate.command",
-    summary="measure a model's rate and distortion beside real codecs",
-    description="Measures rate and distortion on images that are held out as `train` holds "
-    "them out, beside PNG, WebP, AVIF, JPEG XL, JPEG, gzip, zstd and PCA.",
+    summary="measure a model's rate and distortion next to real codecs",
+    description="Measures size, quality by class, entropy and classification on held-out images, "
+    "next to PNG, WebP, AVIF, JPEG XL, JPEG, gzip, zstd and PCA. Images are held out as by train.",
     epilog=f"{STATUSES}.",
     add_flags=add_flags,
     options_of=options_of,

@@ -1,4 +1,4 @@
-"""Rate against distortion as a picture: bytes an image across, PSNR up."""
+"""Rate against distortion as a picture: bytes an image on the x axis, PSNR on the y axis."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ _STYLE: Any = {  # matplotlib 3.11 types the keys one by one.
     "svg.fonttype": "none",  # Text stays text: it can be searched, and read aloud.
     "svg.hashsalt": "emnist-latents",  # Else the ids in the SVG are drawn at random.
 }
-# Where a label may stand beside a point, in points of length: what is tried first is best.
+# Places of a label next to a point, in points of length: the first is best.
 _PLACES = (
     (0, 8, "center", "bottom"),
     (0, -8, "center", "top"),
@@ -43,7 +43,7 @@ _PLACES = (
 
 
 class Curve(NamedTuple):
-    """A codec's points, in any order. psnr: in dB. ours: whether it is what this project makes."""
+    """A codec's points, in any order. psnr: in dB. ours: whether this project makes it."""
 
     name: str
     bytes_per_image: tuple[float, ...]
@@ -53,7 +53,7 @@ class Curve(NamedTuple):
 
 def rate_distortion_svg(curves: Sequence[Curve]) -> str:
     """The picture as one `<svg>` element, good as a file and inside HTML; the same every time."""
-    # Neither when nor with which version it was drawn.
+    # Neither the date nor the version, which would change the file every time.
     metadata = {"Date": None, "Creator": None}
     document = _drawn(curves, format="svg", metadata=metadata).decode()
     return document[document.index("<svg") :]
@@ -89,7 +89,7 @@ def _figure(curves: Sequence[Curve]) -> "Figure":
     figure = Figure(_SIZE, layout="constrained")
     axes = figure.add_subplot()
     _draw_axes(axes)
-    # Ours lie above the others, and are the first to choose where their names stand.
+    # Ours are drawn above the others, and their labels are placed first.
     ordered = sorted(curves, key=lambda curve: not curve.ours)
     lines = [_draw(axes, curve, position) for position, curve in enumerate(ordered)]
     figure.draw_without_rendering()  # Where things are is known only once they are laid out.
@@ -126,7 +126,7 @@ def _draw_axes(axes: "Axes") -> None:
 
 
 def _label(axes: "Axes", curves: Sequence[Curve], lines: "Sequence[Line2D]") -> None:
-    """Writes each curve's name beside one of its points, where it is least in the way."""
+    """Writes each curve's name next to one of its points, where it hides least."""
     places = [_pixels(line) for line in lines]
     taken: list[Bbox] = []
     for position, (curve, line) in enumerate(zip(curves, lines, strict=True)):
@@ -149,7 +149,7 @@ def _pixels(line: "Line2D") -> np.ndarray:
 
 
 def _labels(axes: "Axes", curve: Curve, line: "Line2D") -> "Iterator[Annotation]":
-    """The name of a curve in every place where it may stand."""
+    """The name of a curve in each possible place."""
     from matplotlib.text import Annotation
 
     for point in zip(curve.bytes_per_image, curve.psnr, strict=True):
@@ -181,7 +181,7 @@ def _cost(
     others: np.ndarray,
     taken: "Sequence[Bbox]",
 ) -> float:
-    """How much a label is in the way of lines, labels and the edge, or could be another's."""
+    """How much a label hides lines and labels, crosses the edge, or could be another curve's."""
     place = _extent(label)
     labels = sum(place.overlaps(other) for other in taken)
     outside = (

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from beam_job.datasets.partition import Images
+from beam_job.reports.codecs import Codec, Encoded
 from transforms.images import MAX_PIXEL, ShardKey
 from transforms.latents import LATENT_COLUMN, LatentBatch, LatentFormat
 from transforms.models.arrays import decoded_pixels
@@ -15,9 +16,8 @@ from transforms.quantize import Quantization, calibrate
 
 if TYPE_CHECKING:
     from sklearn.decomposition import PCA
-from beam_job.reports.codecs import Codec, Encoded
 
-PCA_COMPONENTS = (4, 8, 16, 32, 64, 128)  # The last is where PCA comes up to the latents.
+PCA_COMPONENTS = (4, 8, 16, 32, 64, 128)  # With the last PCA is as good as the latents.
 PCA_BITS = 8
 LATENTS = "latents int8"
 LATENTS_FLOAT = "latents float"
