@@ -79,8 +79,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=path,
         metavar="DIR_OR_FILE",
-        help="a model directory that train wrote, or a .keras file that maps (28, 28, 1) to (N,); "
-        "default: the model that comes with the package",
+        help="a model directory that train wrote, or a .keras file that maps (28, 28, 1), from 0 "
+        "to 1, to (N,); one that begins with a Rescaling from 0 to 255 gets that; default: the "
+        "model that comes with the package",
     )
     encoder.add_argument(
         "--engine",

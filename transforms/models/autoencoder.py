@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from transforms.errors import InputError, first_line
 from transforms.images import SIDE
-from transforms.models.directory import Model
-from transforms.models.keras_file import keras_content
+from transforms.models.directory import Model, file_content
+from transforms.models.keras_file import expects_bytes, keras_content
 from transforms.quiet import no_collection, own_environment, stderr_held_back
 from transforms.storage.files import temporary_folder
 
@@ -91,12 +91,18 @@ def build_decoder(seed: int = 0, latent_size: int = LATENT_SIZE) -> "keras.Model
 def load_encoder(model: Model) -> "keras.Model":
     """The encoder of a model: float32 (n, 28, 28, 1) in [0, 1] to float32 (n, latent_size).
 
+    One that begins with a Rescaling from 0 to 255 gets its pixels so.
+
     Raises InputError where the file is missing, is another than the model's, is no Keras model
     that can be loaded safely, or does not map (28, 28, 1) to (N,).
     """
     network = _load_keras(model.name, model.encoder, model.encoder_sha256)
     _check_encoder(model.name, network)
-    return network
+    if not expects_bytes(file_content(model.name, model.encoder)):
+        return network
+    keras = import_keras()
+    layers = keras.layers
+    return keras.Sequential([layers.Input((SIDE, SIDE, 1)), layers.Rescaling(255.0), network])
 
 
 def load_decoder(model: Model) -> "keras.Model":

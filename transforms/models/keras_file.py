@@ -35,6 +35,8 @@ _KERAS_MODULES = {
     "keras.regularizers",
 }
 _KERAS_PLUMBING = {("keras.src.models.functional", "Functional"), (None, "__keras_tensor__")}
+_SCALE_OF_BYTES = 1 / 16
+"""A Rescaling by less is for pixels up to 255: by 1 / 255, or by 1 / 127.5 to -1 to 1."""
 _SHOWN_CHARACTERS = 300
 _CODE_CLASSES = {"Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer", "function"}
 
@@ -110,13 +112,43 @@ def _check_is_harmless(name: str, path: str, content: bytes) -> None:
             f"--model={name}: {path} is no .keras file ({first_line(error)}): save one with "
             "model.save()"
         ) from error
+    if isinstance(config, dict):
+        config.pop("compile_config", None)  # What it was trained with: nothing loads it.
     suspect = sorted(extra) or sorted(_foreign(config))
     if suspect:
-        what = suspect[0][:_SHOWN_CHARACTERS]
-        raise InputError(
-            f"--model={name}: {path} holds {what}, which may run code: save a model that is made "
-            "of Keras's own layers alone"
+        raise _refusal(f"--model={name}: {path}", suspect[0][:_SHOWN_CHARACTERS])
+
+
+def _refusal(file: str, what: str) -> InputError:
+    if what.startswith("keras.src.engine."):
+        return InputError(
+            f"{file} was saved by Keras 2 ({what}): load it there, and save it with Keras 3"
         )
+    if what.startswith("keras.src.ops."):
+        return InputError(
+            f"{file} computes with {what} outside of a layer, which is not read: use Keras's own "
+            "layers alone (x * 2 is Rescaling(2.0))"
+        )
+    return InputError(
+        f"{file} holds {what}, which may run code: save a model that is made of Keras's own layers "
+        "alone"
+    )
+
+
+def expects_bytes(content: bytes) -> bool:
+    """Whether a network begins with a Rescaling that takes pixels from 0 to 255.
+
+    content: as keras_content gives it.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        network = parse_json(archive.read(_CONFIG))
+    while network is not None:
+        layers = network.get("config", {}).get("layers", [])
+        inner = [layer for layer in layers if layer.get("class_name") != "InputLayer"]
+        network = inner[0] if inner else None
+        if network is not None and network["class_name"] == "Rescaling":
+            return bool(np.max(np.abs(network["config"]["scale"])) < _SCALE_OF_BYTES)
+    return False
 
 
 def _member(archive: zipfile.ZipFile, name: str, at_most: int) -> bytes:

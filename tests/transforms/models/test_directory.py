@@ -26,6 +26,7 @@ from transforms.models.autoencoder import (
     load_encoder,
 )
 from transforms.models.directory import find_model
+from transforms.models.keras_file import expects_bytes
 from transforms.quantize import Quantization, calibrate
 
 LATENT_SIZE = 4
@@ -338,6 +339,14 @@ def named(module: str | None, name: str, config: Any = None, **more: Any) -> dic
         (with_layer(module="keras.utils", class_name="get_file"), "keras.utils.get_file"),
         (with_layer(module=None, class_name="Layer"), "None.Layer, which may run code"),
         (with_layer(registered_name="evil_module>Layer"), "keras.layers.Conv2D, which may run"),
+        (
+            with_layer(module="keras.src.engine.functional", class_name="Functional"),
+            r"was saved by Keras 2 \(keras.src.engine.functional.Functional\): load it there, and",
+        ),
+        (
+            with_layer(module="keras.src.ops.numpy", class_name="Multiply"),
+            "computes with keras.src.ops.numpy.Multiply outside of a layer, which is not read",
+        ),
         (with_layer(class_name="Lambda"), "keras.layers.Lambda, which may run code"),
         (with_layer(class_name="TFSMLayer"), "keras.layers.TFSMLayer, which may run code"),
         (with_layer(class_name="TorchModuleWrapper"), "TorchModuleWrapper, which may run"),
@@ -361,10 +370,6 @@ def named(module: str | None, name: str, config: Any = None, **more: Any) -> dic
             with_setting("name", {"a": [{"b": named("evil_module", "run")}]}),
             "evil_module.run, which may run code",
         ),
-        (
-            lambda config: {**config, "compile_config": {"loss": named("evil_module", "run")}},
-            "evil_module.run, which may run code",
-        ),
         (lambda config: {**config, "module": "evil_module"}, "evil_module.Sequential, which may"),
         # Keras finds "layers.Lambda" of module "keras" as well as "Lambda" of "keras.layers".
         (with_layer(module="keras", class_name="layers.Lambda"), "Lambda, which may run code"),
@@ -378,6 +383,36 @@ def test_what_may_run_code_is_refused(change, said, made, tmp_path, trap):
     refused(path, said)
     assert "evil_module" not in sys.modules
     assert not trap.has_sprung
+
+
+def test_what_a_model_was_trained_with_is_not_loaded(made, tmp_path, trap):
+    def with_a_loss(config: dict) -> dict:
+        return {**config, "compile_config": {"loss": named("evil_module", "run")}}
+
+    path = rewritten(made / "encoder.keras", tmp_path / "loss.keras", with_a_loss)
+    assert load_encoder(find_model(str(path))).output_shape == (None, LATENT_SIZE)
+    assert "evil_module" not in sys.modules
+    assert not trap.has_sprung
+
+
+@pytest.mark.parametrize(
+    ("first", "expects"),
+    [
+        (lambda layers: layers.Rescaling(1 / 255), True),
+        (lambda layers: layers.Rescaling(1 / 127.5, offset=-1), True),
+        (lambda layers: layers.Rescaling(2.0), False),
+    ],
+)
+def test_an_encoder_that_begins_with_a_rescaling_gets_what_it_expects(tmp_path, first, expects):
+    keras = import_keras()
+    layers = [first(keras.layers), keras.layers.Flatten(), keras.layers.Dense(4)]
+    model = keras.Sequential([keras.layers.Input((28, 28, 1)), *layers])
+    model.save(tmp_path / "m.keras")
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1)).astype(np.float32)
+    loaded = load_encoder(find_model(str(tmp_path / "m.keras")))
+    expected = model.predict(images if expects else images / 255, verbose=0)
+    np.testing.assert_allclose(loaded.predict(images / 255, verbose=0), expected, atol=1e-4)
+    assert expects_bytes((tmp_path / "m.keras").read_bytes()) is expects
 
 
 def test_another_member_in_the_file_is_refused(made, tmp_path, trap):
