@@ -94,7 +94,7 @@ setup(
     packages=find_packages(include=["beam_job*", "transforms*"]),
     package_data={
         "beam_job": ["py.typed", "reports/templates/*"],
-        "transforms": ["py.typed", "pretrained/*"],
+        "transforms": ["py.typed", "pretrained/*", "inputs/*.json"],
     },
     install_requires=REQUIRED,
     extras_require=EXTRAS,

@@ -18,9 +18,15 @@ from beam_job.datasets.selection import (
 from beam_job.suggestions import nearest
 from transforms.errors import UsageError
 from transforms.printable import is_unicode
-from transforms.settings import BATCH_SIZE, MAX_UNPACKED_BYTES, ORIENTATIONS, SHARD_SIZE
+from transforms.settings import (
+    BATCH_SIZE,
+    INVERT,
+    MAX_UNPACKED_BYTES,
+    ORIENTATIONS,
+    SHARD_SIZE,
+)
 
-FILE_FLAGS = ("labels", "orientation", "member", "fit")
+FILE_FLAGS = ("labels", "orientation", "invert", "max_pixel", "member", "fit")
 """How files of images are read; a dataset by name knows its own."""
 NOT_GIVEN = ((), "auto", None, False)
 """Their values where nobody gives them."""
@@ -145,8 +151,23 @@ def add_file_flags(group: Group, files: str) -> None:
         "--orientation",
         choices=ORIENTATIONS,
         default="auto",
-        help=f"how the {files} images lie; auto: transposed for IDX files called emnist-*, as "
-        "NIST's are, else upright (default: auto)",
+        help=f"how the {files} images lie; auto: transposed for NIST's files of EMNIST, by "
+        "their names, else upright; refused if they look otherwise (default: auto)",
+    )
+    group.add_argument(
+        "--invert",
+        choices=INVERT,
+        nargs="?",
+        const="yes",
+        default="auto",
+        help="whether ink is dark on light, as on paper, so that it is inverted; auto: as the "
+        "images look (default: auto)",
+    )
+    group.add_argument(
+        "--max_pixel",
+        type=count(1, 255),
+        metavar="N",
+        help="the value that stands for white; default: 1, 15, 16 or 255, as the images look",
     )
     group.add_argument(
         "--member",

@@ -40,11 +40,11 @@ class Segment(NamedTuple):
     integers of 1 or 2 bytes, one a row; None where there are none, or where the reader has them.
     files: the names of the files of a folder or zip, where each row is one. packing: what the file
     is packed in, outermost first; what is packed is read from its beginning. scale: what a stored
-    value is multiplied by to be from 0 to 255. fit: whether images of other sizes are brought to
-    28x28. here: the file is on this machine alone, as long as the dataset is in use. called: its
-    name in messages, where that is not its path. sha256: of the whole of a Parquet file, in hex,
-    where it is known: the file is checked before any of it is used. bytes, version: of the file as
-    it was found; version is None where nobody has looked.
+    value is multiplied by to be from 0 to 255. full, inverted: as toned has them. fit: whether
+    images of other sizes are brought to 28x28. here: the file is on this machine alone, as long as
+    the dataset is in use. called: its name in messages, where that is not its path. sha256: of the
+    whole of a Parquet file, in hex, where it is known: the file is checked before any of it is
+    used. bytes, version: of the file as it was found; version is None where nobody has looked.
     """
 
     path: str
@@ -58,6 +58,8 @@ class Segment(NamedTuple):
     files: tuple[str, ...] | None = None
     packing: tuple[str, ...] = ()
     scale: float = 1.0
+    full: int = MAX_PIXEL
+    inverted: bool = False
     fit: bool = False
     here: bool = False
     called: str = ""
@@ -258,6 +260,18 @@ def label_array(labels: np.ndarray) -> pa.Array:
 def upright(pixels: np.ndarray) -> np.ndarray:
     """Turns images stored column by column upright: uint8 (n, 784) to uint8 (n, 784)."""
     return pixels.reshape(-1, SIDE, SIDE).transpose(0, 2, 1).reshape(-1, PIXELS)
+
+
+def toned(pixels: np.ndarray, full: int, *, inverted: bool) -> np.ndarray:
+    """Values from 0 (paper) to 255 (ink): uint8 (n, 784), from uint8 of at most `full`.
+
+    full: the value that stands for 255. inverted: whether 0 is ink, not paper.
+    """
+    if full == MAX_PIXEL:
+        return MAX_PIXEL - pixels if inverted else pixels
+    tones = np.rint(np.arange(full + 1) * (MAX_PIXEL / full)).astype(np.uint8)
+    found: np.ndarray = (tones[::-1] if inverted else tones)[pixels]
+    return found
 
 
 def check_row_groups(path: str, file: pq.ParquetFile) -> None:

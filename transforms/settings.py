@@ -7,6 +7,7 @@ MIN_BITS, MAX_BITS = 4, 8
 PARQUET_KINDS = SMALL, COMPATIBLE = ("small", "compatible")
 """How latents are encoded in Parquet."""
 ORIENTATIONS = ("auto", "upright", "transposed")
+INVERT = ("auto", "yes", "no")
 
 BATCH_SIZE = 1024
 SHARD_SIZE = 16384

@@ -32,7 +32,8 @@ from transforms.models.choice import (
     load_decoder,
     load_encoder,
 )
-from transforms.models.directory import Model
+from transforms.models.directory import Model, file_content
+from transforms.models.keras_file import expects_bytes
 from transforms.preprocess import NormalizeImages, ReshapeImages
 from transforms.quantize import Quantization
 from transforms.read_images import ReadShards
@@ -45,10 +46,22 @@ CANNOT_DECODE = (
     "The model is an encoder alone: its latents cannot be decoded, and what is lost is not known. "
     "`train` makes a model directory, with a decoder."
 )
+TAKES_BYTES = (
+    "The model begins with a Rescaling from 0 to 255, so it was given pixels from 0 to 255."
+)
 SAMPLE_IMAGES = 500
 """About how many images the report's quality is measured on; `reconstruct` measures all."""
 
-_DECIDING_FLAGS = ("batch_size", "fit", "member", "orientation", "parquet", "shard_size")
+_DECIDING_FLAGS = (
+    "batch_size",
+    "fit",
+    "invert",
+    "max_pixel",
+    "member",
+    "orientation",
+    "parquet",
+    "shard_size",
+)
 
 REPORT_IMPORTS = ("matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2")
 """What takes longest to import of what the report is drawn with."""
@@ -73,6 +86,9 @@ def run(
     encoder = load_encoder(model, here)
     decodes = decoder_engine(here.name)
     record = model_record(model, engine, encoder, options.latent_dtype, quantization)
+    warnings: tuple[str, ...] = () if model.decoder else (CANNOT_DECODE,)
+    if model.card is None and expects_bytes(file_content(model.name, model.encoder)):
+        warnings += (TAKES_BYTES,)
     if model.decoder:  # One that cannot be loaded is found now, not at the end.
         load_decoder(model, decodes)
     attempt = begin(options.output, "--output", replace=options.overwrite or options.resume)
@@ -102,7 +118,7 @@ def run(
                 max_rejects=options.max_rejects,
                 decoder_engine=decodes,
                 model_path=model_for(runner, model, options.model, attempt.folder),
-                warnings=() if model.decoder else (CANNOT_DECODE,),
+                warnings=warnings,
                 notes=dataset.notes,
             )
             if options.no_wait:  # The attempt is the job's now.

@@ -18,6 +18,8 @@ class ImageOptions:
     input: tuple[str, ...]
     labels: tuple[str, ...]
     orientation: str
+    invert: str
+    max_pixel: int | None
     member: str | None
     fit: bool
     max_unpacked_bytes: int

@@ -73,6 +73,8 @@ def known_dataset(images: ImageOptions) -> Dataset | None:
             images.labels,
             images.orientation,
             images.max_unpacked_bytes,
+            invert=images.invert,
+            max_pixel=images.max_pixel,
             member=images.member,
             fit=images.fit,
         )

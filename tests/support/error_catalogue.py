@@ -1073,7 +1073,50 @@ def seen(line: str, test: str, words: str) -> Seen:
     return Seen(line, f"tests/{test}", words)
 
 
+APPEARANCE = "tests/transforms/inputs/test_appearance.py"
 ELSEWHERE = [
+    Seen(
+        "--input: some files are dark on light or have other values than others, and there are too "
+        "many to look at all: give those that are alike, or say --invert and --max_pixel",
+        f"{APPEARANCE}::test_many_files_that_differ_are_refused",
+        "some files are dark on light or have other values than others",
+    ),
+    Seen(
+        "a.npy: its brightest pixel is 63 of 255 in 256 images: say by --max_pixel what stands for "
+        "white (255 if they are as dark as that)",
+        f"{APPEARANCE}::test_values_that_could_be_anything_are_refused",
+        "its brightest pixel is 63 of 255",
+    ),
+    Seen(
+        "a.npy: 20 of 100 images are dark on light, and others are not: give them apart, or say by "
+        "--invert=yes or --invert=no how to take all",
+        f"{APPEARANCE}::test_some_images_of_ink_on_paper_are_refused",
+        "20 of 100 images are dark on light",
+    ),
+    Seen(
+        "a.npy: its images look transposed, and nothing in its name says so: say "
+        "--orientation=upright or --orientation=transposed",
+        f"{APPEARANCE}::test_a_name_and_a_look_that_disagree_are_refused",
+        "look transposed, and nothing in its name says so",
+    ),
+    Seen(
+        "a.npy: has a pixel of 200, and those looked at go up to 1: say by --max_pixel what stands "
+        "for white",
+        f"{APPEARANCE}::test_a_larger_value_than_those_looked_at_is_refused",
+        "has a pixel of 200, and those looked at go up to 1",
+    ),
+    Seen(
+        "--model=m.keras: m.keras was saved by Keras 2 (keras.src.engine.functional.Functional): "
+        "load it there, and save it with Keras 3",
+        "tests/transforms/models/test_directory.py::test_what_may_run_code_is_refused",
+        "was saved by Keras 2 (keras.src.engine.functional.Functional): load it there, and",
+    ),
+    Seen(
+        "--model=m.keras: m.keras computes with keras.src.ops.numpy.Multiply outside of a layer, "
+        "which is not read: use Keras's own layers alone (x * 2 is Rescaling(2.0))",
+        "tests/transforms/models/test_directory.py::test_what_may_run_code_is_refused",
+        "computes with keras.src.ops.numpy.Multiply outside of a layer, which is not read",
+    ),
     Seen(
         "stdout cannot be written (No space left on device): what --output names is as it should "
         "be; send stdout where there is room",

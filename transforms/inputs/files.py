@@ -10,12 +10,18 @@ import pyarrow as pa
 
 from transforms.errors import InputError
 from transforms.images import Stretch
+from transforms.inputs.appearance import with_appearance
 from transforms.inputs.content import Content, read_head
 from transforms.inputs.dataset import Dataset, ImageFile, Source, cut_stretches, is_split_name
 from transforms.inputs.formats import pictures
 from transforms.inputs.formats.part import Part, Wanted, has_labels, with_common_classes
 from transforms.inputs.formats.table import describe
-from transforms.inputs.labels import checked_labels, holds_labels, labels_next_to
+from transforms.inputs.labels import (
+    checked_labels,
+    holds_labels,
+    labels_next_to,
+    with_characters,
+)
 from transforms.inputs.matching import match_files
 from transforms.inputs.names import NO_SPLIT, kind_of, paired, split_of
 from transforms.inputs.notes import Described, notes_of
@@ -60,12 +66,14 @@ def stretches_of(
     return cut_stretches(dataset, shard_size)
 
 
-def files_dataset(
+def files_dataset(  # noqa: PLR0913  # As many as there are flags of files.
     pattern: str | Sequence[str],
     labels_pattern: str | Sequence[str] | None,
     orientation: str,
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
     *,
+    invert: str = "auto",
+    max_pixel: int | None = None,
     member: str | None = None,
     fit: bool = False,
 ) -> Dataset:
@@ -74,15 +82,17 @@ def files_dataset(
     pattern: a file, a folder, a glob, or several of these. labels_pattern: the same of files of
     labels, one for each file of images, paired by name; None or nothing to use those that are next
     to the images, or in a column. orientation: upright, transposed, or auto, which is transposed
-    for files of EMNIST by NIST's names. member: a glob of names within a zip, .npz or .mat; None
-    for all. fit: whether images of other sizes are brought to 28x28.
+    for files of EMNIST by NIST's names. invert: yes, no, or auto, by looking, whether images are
+    dark on light. max_pixel: the value that stands for white; None to see it. member: a glob of
+    names within a zip, .npz or .mat; None for all. fit: whether images of other sizes are brought
+    to 28x28.
 
     Files of one split follow each other in the order of their names, several patterns in the order
     in which they are given. Raises InputError where a file is not what it should be, or unpacks to
     more than `max_unpacked_bytes`, and where names contradict each other.
     """
     patterns, labels_patterns = _several(pattern), _several(labels_pattern)
-    wanted = Wanted(orientation, max_unpacked_bytes, member, fit)
+    wanted = Wanted(orientation, invert, max_pixel, max_unpacked_bytes, member, fit)
     matched = match_files(patterns, "--input")
     for file in matched.files:
         _check_split(file.path)
@@ -96,20 +106,21 @@ def files_dataset(
         labels = given or labels_next_to(heads, labels_heads)
         parts = pool.map(_inspected, heads, labels, repeat(wanted))
         inspected = [part for of_file in parts for part in of_file]
-    inspected += _pictures(matched.files, wanted)
-    common = with_common_classes([file.part for file in inspected])
+        inspected += _pictures(matched.files, wanted)
+        described = with_common_classes([with_characters(file.part) for file in inspected])
+        common, seen = with_appearance(described, wanted, pool)
     inspected = [file._replace(part=part) for file, part in zip(inspected, common, strict=True)]
     files = _numbered(inspected)
     if not any(file.segment.rows for file in files):
         raise InputError(f"--input={patterns[0]} holds no images: give files that hold some")
-    described = [Described(file.part, file.labels) for file in inspected]
+    noted = [Described(file.part, file.labels) for file in inspected]
     unused = [head.found for head in labels_heads if head.found not in labels]
     return Dataset(
         ", ".join(patterns),
         tuple(file for file in files if file.segment.rows),
         _merged_characters(inspected),
         tuple(_sources(inspected)),
-        notes=tuple(notes_of(described, matched.left_out, unused)),
+        notes=(*notes_of(noted, matched.left_out, unused), *seen),
         scratch=wanted.scratch,
     )
 

@@ -10,13 +10,16 @@ import numpy as np
 from transforms.errors import InputError
 from transforms.images import MAX_LABEL
 from transforms.inputs.content import GZIP_MAGIC, Content, gzip_content, once_unpacked
+from transforms.inputs.dataset import CHARACTERS
 from transforms.inputs.formats import idx, npy
-from transforms.inputs.names import is_called_images, is_called_labels, subject_of
+from transforms.inputs.formats.part import Part
+from transforms.inputs.names import is_called_images, is_called_labels, kind_of, subject_of
 from transforms.inputs.parts import read_part
 from transforms.storage.files import FoundFile, find_files
 
 _IDX_HEADER_BYTES = 8
 _HEAD_BYTES = 4 << 10
+_SHOWN = 5
 _LABEL_BYTES = 8
 """What the largest whole numbers of NumPy take."""
 
@@ -106,6 +109,27 @@ def _may_be_of(head: Content, labels: FoundFile) -> bool:
     except InputError:
         return False
     return count is not None and shape[:1] == (count,)
+
+
+def with_characters(part: Part) -> Part:
+    """The part with what its labels stand for, by EMNIST's dataset that it is called by.
+
+    Letters are counted from 1, and by others from 0: told by the labels, where 0 is among them.
+    """
+    labels = part.segment.label_numbers(0, part.segment.rows)
+    if part.classes or labels is None or not len(labels):
+        return part
+    known = part.characters or CHARACTERS.get(kind_of(part.name) or "", {})
+    if not known:
+        return part
+    found, notes = set(np.unique(labels).tolist()), part.notes
+    if kind_of(part.name) == "letters" and 0 in found and max(found) < len(known):
+        known = {label - 1: character for label, character in known.items()}
+        notes += (f"characters: labels of {part.name} count from 0, so 0 is {known[0]}",)
+    if unknown := sorted(found - known.keys()):
+        shown = ", ".join(map(str, unknown[:_SHOWN]))
+        notes += (f"characters: labels {shown} of {part.name} stand for none that is known",)
+    return part._replace(characters=known, notes=notes)
 
 
 def checked_labels(found: FoundFile, images: str, rows: int) -> np.ndarray:

@@ -3,7 +3,9 @@
 import glob
 import os
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from contextlib import suppress
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from transforms.errors import InputError, first_line
@@ -62,6 +64,8 @@ def _matched(pattern: str, flag: str) -> list[FoundFile]:
     searched = join_path(glob.escape(pattern), "**") if _is_folder(pattern) else pattern
     try:
         found = find_files(searched)
+        if not found and is_local(pattern):
+            _check_looked_up(pattern)
     except OSError as error:
         raise InputError(
             f"{flag}={pattern} cannot be looked up ({first_line(error)}): correct the path, or let "
@@ -79,6 +83,17 @@ def _matched(pattern: str, flag: str) -> list[FoundFile]:
 
 def _is_folder(pattern: str) -> bool:
     return is_local(pattern) and os.path.isdir(pattern)  # noqa: PTH112  # Path raises for some.
+
+
+def _check_looked_up(pattern: str) -> None:
+    """Raises OSError where a path, or the folder of a glob, may not be looked at at all."""
+    parts = Path(pattern).parts
+    fixed = list(takewhile(lambda part: not glob.has_magic(part), parts))
+    with suppress(FileNotFoundError):
+        if len(fixed) == len(parts):
+            os.lstat(pattern)
+        else:
+            os.scandir(Path(*fixed)).close()
 
 
 def _is_document(path: str) -> bool:

@@ -33,7 +33,6 @@ def notes_of(
         yield f"left out: {_some(left)}"
     yield f"splits: {_some(_splits(files), 5)}"
     yield f"labels: {_some(_labels(files))}"
-    yield f"orientation: {_some(_orientations(files))}"
     yield from (note for file in files for note in file.part.notes)
 
 
@@ -57,14 +56,6 @@ def _labels(files: Sequence[Described]) -> list[str]:
             said["none found"] += 1
     return [
         f"{what} for {_counted(count, 'file')}" if len(said) > 1 and " for " not in what else what
-        for what, count in said.items()
-    ]
-
-
-def _orientations(files: Sequence[Described]) -> list[str]:
-    said = Counter("transposed" if file.part.segment.transposed else "upright" for file in files)
-    return [
-        what if len(said) == 1 else f"{what} in {_counted(count, 'file')}"
         for what, count in said.items()
     ]
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from transforms.errors import ChangedError, InputError, first_line
 from transforms.images import (
+    MAX_PIXEL,
     NO_LABEL,
     ImageBatch,
     ImageDigest,
@@ -18,6 +19,7 @@ from transforms.images import (
     Segment,
     Shard,
     Stretch,
+    toned,
     upright,
 )
 from transforms.inputs.parts import changed, check_unchanged
@@ -189,6 +191,7 @@ def _chunk(rows: Rows, segment: Segment, start: int, split: str) -> _Chunk:
     if labels is None:
         labels = np.full(count, NO_LABEL, np.int32)
     pixels = upright(rows.pixels) if segment.transposed else rows.pixels
+    pixels = _toned(segment, pixels)
     if not rows.reasons:
         return _Chunk(count, image_ids, labels, pixels)
     row = segment.first_row + start
@@ -197,6 +200,16 @@ def _chunk(rows: Rows, segment: Segment, start: int, split: str) -> _Chunk:
         for position, reason in sorted(rows.reasons.items())
     )
     return _Chunk(count, image_ids[rows.readable], labels[rows.readable], pixels, rejects)
+
+
+def _toned(segment: Segment, pixels: np.ndarray) -> np.ndarray:
+    """The pixels from 0 to 255; raises InputError where one is above what the first ones go to."""
+    if segment.full < MAX_PIXEL and pixels.size and pixels.max() > segment.full:
+        raise InputError(
+            f"{segment.name}: has a pixel of {pixels.max()}, and those looked at go up to "
+            f"{segment.full}: say by --max_pixel what stands for white"
+        )
+    return toned(pixels, segment.full, inverted=segment.inverted)
 
 
 def _joined(chunks: Iterator[_Chunk], batch_size: int) -> Iterator[_Chunk]:

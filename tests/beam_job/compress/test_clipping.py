@@ -36,7 +36,7 @@ def clipped_by_hand(images: np.ndarray, latents: np.ndarray, bits: int) -> tuple
 def test_clipped_values_are_counted_and_many_are_said(
     bits, ink_on_white, tmp_path, plain_latents, capsys
 ):
-    flags = [f"--input={ink_on_white}/*.npy", f"--output={tmp_path}/out"]
+    flags = [f"--input={ink_on_white}/*.npy", f"--output={tmp_path}/out", "--invert=no"]
     sizes_of_work = ["--shard_size=90", "--batch_size=40"]
     assert compress(*flags, *sizes_of_work, "--latent_dtype=int8", f"--latent_bits={bits}") == 0
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
@@ -61,7 +61,7 @@ def test_clipped_values_are_counted_and_many_are_said(
 
 
 def test_floats_count_nothing(ink_on_white, tmp_path, capsys):
-    flags = [f"--input={ink_on_white}/*.npy", f"--output={tmp_path}/out"]
+    flags = [f"--input={ink_on_white}/*.npy", f"--output={tmp_path}/out", "--invert=no"]
     assert compress(*flags) == 0
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     sizes = json.loads((tmp_path / "out/sizes.json").read_text())

@@ -21,13 +21,16 @@ from transforms.settings import MAX_UNPACKED_BYTES
 class Wanted:
     """How files are to be read, as the user says.
 
-    orientation: one of ORIENTATIONS. max_unpacked_bytes: the most that a compressed file may
+    orientation, invert: one of ORIENTATIONS, of INVERT. max_pixel: the value that stands for white;
+    None to see it. max_unpacked_bytes: the most that a compressed file may
     unpack to. member: a glob of the names in a zip, .npz or .mat that are to be read; None for
     all. fit: whether images of other sizes are brought to 28x28. scratch: where a file is unpacked
     that can be read no other way.
     """
 
     orientation: str = "auto"
+    invert: str = "auto"
+    max_pixel: int | None = None
     max_unpacked_bytes: int = MAX_UNPACKED_BYTES
     member: str | None = None
     fit: bool = False
