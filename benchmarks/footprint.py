@@ -15,7 +15,7 @@ import numpy as np
 from beam_job.cli import parse
 from beam_job.compress.complete import Run
 from beam_job.compress.options import CompressOptions
-from beam_job.outputs.attempt import Attempt
+from beam_job.outputs.attempt import Attempt, JobDataset
 from beam_job.outputs.model_record import model_record
 from beam_job.outputs.run_directory import MANIFEST, versions
 from beam_job.runners.beam_flags import BeamFlags
@@ -100,7 +100,7 @@ def _graph_bytes(dataset: Dataset) -> int:
     assert isinstance(options, CompressOptions)  # noqa: S101  # So mypy knows what was parsed.
     stretches = cut_stretches(dataset, SHARD_SIZE)
     planned = _planned(options, dataset, stretches)
-    pipeline = build_pipeline(options, BeamFlags().options, planned, stretches)
+    pipeline = build_pipeline(planned, stretches, BeamFlags().options)
     return len(pipeline.to_runner_api().SerializeToString())
 
 
@@ -109,16 +109,17 @@ def _planned(options: CompressOptions, dataset: Dataset, stretches: list[Stretch
     return Run(
         created="",
         attempt=Attempt(options.output, "0123456789ab"),
-        dataset=dataset.name,
-        fingerprint=dataset.fingerprint,
-        sources=dataset.sources,
-        staged=dataset.rows,
+        dataset=JobDataset(
+            dataset.name, dataset.fingerprint, dataset.rows, dataset.sources, dataset.characters
+        ),
         shards={key.split: key.of for stretch in stretches for (key, _) in stretch.shards},
-        characters=dataset.characters,
         model=model_record(model, engine, load_encoder(model, engine), "float32", None),
         flags=vars(options),
         versions=versions(),
+        batch_size=options.batch_size,
+        compatible=False,
         max_rejects=0,
+        overwrite=False,
         decoder_engine=None,
         model_path=None,
     )

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from beam_job.compress.complete import Run, complete
-from beam_job.outputs.attempt import Attempt, begin
+from beam_job.outputs.attempt import Attempt, JobDataset, begin
 from beam_job.outputs.model_record import latents_metadata, model_record
 from beam_job.outputs.run_directory import complete_run, versions
 from beam_job.verify.read_back import read_back
@@ -116,16 +116,15 @@ def _complete(folder: str, files: int, *, overwrite: bool) -> float:
     run = Run(
         attempt=attempt,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        dataset="stand-in",
-        fingerprint=None,
-        sources=(),
-        staged={"all": files},
+        dataset=JobDataset("stand-in", None, {"all": files}, (), {}),
         shards={"all": files},
-        characters={},
         model=facts,
         flags={"overwrite": overwrite, "parquet": "small", "shard_size": 1, "dataset": None},
         versions=versions(),
+        batch_size=1,
+        compatible=False,
         max_rejects=0,
+        overwrite=overwrite,
         decoder_engine=None,
         model_path=None,
     )

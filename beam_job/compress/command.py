@@ -17,8 +17,9 @@ from beam_job.datasets.staging import known_dataset
 from beam_job.exit_status import DONE, WITH_REJECTS
 from beam_job.outputs import run_directory
 from beam_job.outputs.attempt import check_output
+from beam_job.outputs.resume import after_publication
 from beam_job.outputs.run_directory import MEGABYTE, RUN, Manifest
-from beam_job.outputs.seal import PUBLISHED, read_sealed
+from beam_job.outputs.seal import read_sealed
 from beam_job.runners.beam_flags import BeamFlags, set_up_stores
 from beam_job.runners.runner import check_runner, engine_for
 from beam_job.stores import check_file_system
@@ -59,13 +60,11 @@ def run(options: CompressOptions, beam_flags: BeamFlags) -> int:
                 "there"
             )
         return DONE
-    try:
+    with after_publication():
         manifest = read_sealed(options.output, run_directory.MANIFEST, Manifest)
         rejected = sum(counts.rejected for counts in manifest.dataset.splits.values())
         if not options.quiet:
             _show(options, manifest, rejected)
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(PUBLISHED) from interrupt
     return WITH_REJECTS if rejected else DONE
 
 

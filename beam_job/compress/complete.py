@@ -10,9 +10,8 @@ from operator import attrgetter
 
 import msgspec
 
-from beam_job.outputs.attempt import Attempt, Flag
+from beam_job.outputs.attempt import Attempt, Flag, JobDataset
 from beam_job.outputs.file_list import FILE_LIST, MAX_LISTED, file_list
-from beam_job.outputs.redaction import recorded_source
 from beam_job.outputs.run_directory import (
     REJECTS,
     RUN,
@@ -29,7 +28,6 @@ from beam_job.reports.run_report import SAMPLE, draw_report, sample_table_bytes
 from beam_job.reports.sizes import clipping_notes, sizes_report
 from transforms.errors import InputError, RunError
 from transforms.images import Reject, Sample, too_many_rejects
-from transforms.inputs.dataset import Source
 from transforms.json_documents import encode
 from transforms.latents import ModelRecord, no_latents
 from transforms.shard_files import ShardFile
@@ -41,26 +39,25 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """All that is known of a run before it starts; JSON values, for any worker to write down.
+    """All that is known of a run before it starts, for any worker to write down.
 
-    staged: images that there should be, by split. model: what identifies the encoder.
-    decoder_engine: what decodes for the report, as load_decoder has it. model_path: where workers
-    find the model; None for the one that comes with the package. created: when the run began.
-    versions: of what began it. notes: what was assumed of the input.
+    created: when it began. shards: how many, by split. versions: of what began it. compatible: as
+    WriteLatents has it. decoder_engine: what decodes for the report, as load_decoder has it.
+    model_path: where workers find the model; None for the one that comes with the package. notes:
+    what was assumed of the input.
     """
 
     attempt: Attempt
     created: str
-    dataset: str
-    fingerprint: str | None
-    sources: tuple[Source, ...]
-    staged: dict[str, int]
+    dataset: JobDataset
     shards: dict[str, int]
-    characters: dict[int, str]
     model: ModelRecord
     flags: dict[str, Flag]
     versions: dict[str, str]
+    batch_size: int
+    compatible: bool
     max_rejects: int
+    overwrite: bool
     decoder_engine: str | None
     model_path: str | None
     warnings: tuple[str, ...] = ()
@@ -85,13 +82,13 @@ def complete(
     rejects = sorted(rejects, key=attrgetter("split", "image_id"))
     if len(rejects) > run.max_rejects:
         raise InputError(too_many_rejects(rejects, run.max_rejects))
-    check_counts(run.staged, sizes)
+    check_counts(run.dataset.images, sizes)
     ordered = sorted(files, key=attrgetter("order"))
     check_files(run.shards, ordered)
-    sizes = {split: sizes[split] for split in run.staged}  # In the order of the dataset.
+    sizes = {split: sizes[split] for split in run.dataset.images}  # In the order of the dataset.
     documents = {
-        SIZES: encode(sizes_report(sizes, run.sources)),
-        DATASET_CARD: dataset_card(run.dataset, run.model, sizes, str(run.flags["parquet"])),
+        SIZES: encode(sizes_report(sizes, run.dataset.sources)),
+        DATASET_CARD: dataset_card(run.dataset.name, run.model, sizes, str(run.flags["parquet"])),
     }
     if rejects:
         documents[REJECTS] = _lines(rejects)
@@ -109,7 +106,7 @@ def complete(
         {file.final_path: file.path for file in ordered},
         documents,
         encode(_manifest(run, ordered, sizes, listed)),
-        replace=bool(run.flags["overwrite"]),
+        replace=run.overwrite,
         blank=no_latents(run.model.latent_size, run.model.stored_dtype),
     )
     _draw(run)
@@ -179,7 +176,7 @@ def _manifest(
 ) -> Manifest:
     splits = {
         split: SplitCounts(
-            images=run.staged[split],
+            images=run.dataset.images[split],
             shards=run.shards[split],
             read=counted.images_read,
             rejected=counted.images_rejected,
@@ -196,13 +193,13 @@ def _manifest(
         warnings=(*run.warnings, *clipping_notes(sizes), *_version_notes(run.versions)),
         notes=run.notes,
         dataset=DatasetRecord(
-            run.dataset,
-            run.fingerprint or _fingerprint(files),
+            run.dataset.name,
+            run.dataset.fingerprint or _fingerprint(files),
             splits,
-            tuple(recorded_source(source) for source in run.sources),
+            run.dataset.sources,
         ),
         model=run.model,
-        characters=run.characters,
+        characters=run.dataset.characters,
         flags=run.flags,
         versions=run.versions,
         files=tuple(msgspec.Raw(msgspec.json.encode(file)) for file in listed),

@@ -1,6 +1,7 @@
 """The graph of `compress`, and running it."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -10,15 +11,14 @@ from apache_beam.pvalue import TaggedOutput
 from beam_job.compress.complete import Run, complete
 from beam_job.compress.options import CompressOptions
 from beam_job.datasets.staging import stage_named, with_packed_staged
-from beam_job.outputs.attempt import Attempt, Job, JobDataset, abandon, begin, now
+from beam_job.outputs.attempt import Attempt, Job, JobDataset, now
 from beam_job.outputs.model_record import latents_metadata, model_record
 from beam_job.outputs.redaction import recorded_flags, recorded_options, recorded_source
-from beam_job.outputs.resume import continued, describe, leave
+from beam_job.outputs.resume import attempting, continued, describe
 from beam_job.outputs.run_directory import RUN, versions
-from beam_job.outputs.seal import interruptible
-from beam_job.progress import Progress, tick
+from beam_job.progress import tick
 from beam_job.runners.beam_flags import BeamFlags
-from beam_job.runners.pipelines import import_meanwhile, is_local, new_pipeline, run_to_end, submit
+from beam_job.runners.pipelines import execute, is_local, new_pipeline
 from beam_job.runners.runner import Runner, model_for
 from transforms.encode import Encode, EncoderHandler
 from transforms.images import Reject, Sample, Stretch, with_sample
@@ -80,7 +80,6 @@ def run(
 
     dataset: what the options name; None where it has to be staged first.
     """
-    pipeline_options = beam_flags.options
     # Workers elsewhere load their engine themselves; here the lightest one knows the network too.
     here = choose_engine(model, None, engine.precision) if runner.workers_elsewhere else engine
     encoder = load_encoder(model, here)
@@ -91,83 +90,66 @@ def run(
         warnings += (TAKES_BYTES,)
     if model.decoder:  # One that cannot be loaded is found now, not at the end.
         load_decoder(model, decodes)
-    attempt = begin(options.output, "--output", replace=options.overwrite or options.resume)
-    try:
-        with interruptible(attempt, RUN):
-            dataset = dataset or stage_named(options)
-            job = _job(options, dataset, record)
-            if options.resume:
-                attempt = continued(attempt, job, strictly=True)
-            created = describe(attempt, job)
-            if not is_local(pipeline_options):
-                dataset = with_packed_staged(dataset, attempt.folder, here=True)
-            stretches = cut_stretches(dataset, options.shard_size)
-            keys = [shard.key for stretch in stretches for shard in stretch.shards]
-            planned = Run(
-                attempt=attempt,
-                created=created,
-                dataset=dataset.name,
-                fingerprint=dataset.fingerprint,
-                sources=dataset.sources,
-                staged=dataset.rows,
-                shards={key.split: key.of for key in keys},
-                characters=dataset.characters,
-                model=record,
-                flags={**recorded_options(vars(options)), "beam": recorded_flags(beam_flags.flags)},
-                versions=job.versions,
-                max_rejects=options.max_rejects,
-                decoder_engine=decodes,
-                model_path=model_for(runner, model, options.model, attempt.folder),
-                warnings=warnings,
-                notes=dataset.notes,
-            )
-            if options.no_wait:  # The attempt is the job's now.
-                submit(build_pipeline(options, pipeline_options, planned, stretches))
-                return
-            _run_pipeline(options, pipeline_options, planned, stretches)
-    except BaseException as error:
-        if (left := leave(attempt, RUN, error)) is not None:
-            raise left from error
-    abandon(attempt)
+    replace = options.overwrite or options.resume
+    with attempting(options.output, RUN, replace=replace) as work:
+        dataset = dataset or stage_named(options)
+        job = _job(options, dataset, record)
+        if options.resume:
+            work.attempt = continued(work.attempt, job, strictly=True)
+        created = describe(work.attempt, job)
+        if not is_local(beam_flags.options):
+            dataset = with_packed_staged(dataset, work.attempt.folder, here=True)
+        stretches = cut_stretches(dataset, options.shard_size)
+        keys = [shard.key for stretch in stretches for shard in stretch.shards]
+        planned = Run(
+            attempt=work.attempt,
+            created=created,
+            dataset=_recorded(dataset),
+            shards={key.split: key.of for key in keys},
+            model=record,
+            flags={**recorded_options(vars(options)), "beam": recorded_flags(beam_flags.flags)},
+            versions=job.versions,
+            batch_size=options.batch_size,
+            compatible=options.parquet == COMPATIBLE,
+            max_rejects=options.max_rejects,
+            overwrite=options.overwrite,
+            decoder_engine=decodes,
+            model_path=model_for(runner, model, options.model, work.attempt.folder),
+            warnings=warnings,
+            notes=dataset.notes,
+        )
+        work.stays = options.no_wait
+        execute(
+            partial(build_pipeline, planned, stretches, beam_flags.options),
+            beam_flags.options,
+            images=sum(dataset.rows.values()),
+            waits=not options.no_wait,
+            quiet=options.quiet,
+            meanwhile=REPORT_IMPORTS,
+        )
 
 
 def _job(options: CompressOptions, dataset: Dataset, model: ModelRecord) -> Job:
     """What decides the content of a run's files."""
-    sources = tuple(recorded_source(source) for source in dataset.sources)
+    flags = {name: getattr(options, name) for name in _DECIDING_FLAGS}
     return Job(
-        created=now(),
-        dataset=JobDataset(
-            dataset.name, dataset.fingerprint, dataset.rows, sources, dataset.characters
-        ),
-        model=model,
-        flags={name: getattr(options, name) for name in _DECIDING_FLAGS},
-        versions=versions(),
+        created=now(), dataset=_recorded(dataset), model=model, flags=flags, versions=versions()
     )
 
 
-def _run_pipeline(
-    options: CompressOptions,
-    pipeline_options: PipelineOptions,
-    planned: Run,
-    stretches: Sequence[Stretch],
-) -> None:
-    if not is_local(pipeline_options):
-        run_to_end(build_pipeline(options, pipeline_options, planned, stretches))
-        return
-    import_meanwhile(*REPORT_IMPORTS)
-    with Progress(sum(planned.staged.values()), quiet=options.quiet) as progress:
-        run_to_end(build_pipeline(options, pipeline_options, planned, stretches, progress.path))
+def _recorded(dataset: Dataset) -> JobDataset:
+    sources = tuple(recorded_source(source) for source in dataset.sources)
+    return JobDataset(dataset.name, dataset.fingerprint, dataset.rows, sources, dataset.characters)
 
 
 def build_pipeline(
-    options: CompressOptions,
-    pipeline_options: PipelineOptions,
     planned: Run,
     stretches: Sequence[Stretch],
+    pipeline_options: PipelineOptions,
     progress_path: str | None = None,
 ) -> beam.Pipeline:
     """The graph. progress_path: where to note images done, on this machine; None for nowhere."""
-    every = -(-sum(planned.staged.values()) // SAMPLE_IMAGES)
+    every = -(-sum(planned.dataset.images.values()) // SAMPLE_IMAGES)
     attempt, model = planned.attempt, planned.model
     pipeline = new_pipeline(pipeline_options)
     found = (
@@ -179,7 +161,7 @@ def build_pipeline(
             _FindFinished.FINISHED, main="left"
         )
     )
-    batches, _ = found["left"] | "ReadImages" >> ReadShards(options.batch_size, options.max_rejects)
+    batches, _ = found["left"] | "ReadImages" >> ReadShards(planned.batch_size, planned.max_rejects)
     images = (
         batches
         | "ChooseSample" >> beam.Map(with_sample, every)
@@ -193,9 +175,9 @@ def build_pipeline(
     )
     written = latents | "WriteLatents" >> WriteLatents(
         attempt.folder,
-        planned.characters,
-        latents_metadata(planned.dataset, model),
-        compatible=options.parquet == COMPATIBLE,
+        planned.dataset.characters,
+        latents_metadata(planned.dataset.name, model),
+        compatible=planned.compatible,
         noted=True,
     )
     already = found[_FindFinished.FINISHED]

@@ -26,15 +26,13 @@ from beam_job.outputs.attempt import (
     Flag,
     Job,
     Kind,
-    abandon,
-    begin,
     folder_of,
     now,
     sealed_id,
 )
-from beam_job.outputs.resume import continued, describe, leave
+from beam_job.outputs.resume import attempting, continued, describe
 from beam_job.outputs.run_directory import versions
-from beam_job.outputs.seal import interruptible, seal
+from beam_job.outputs.seal import seal
 from transforms.errors import FilledError, InputError
 from transforms.images import (
     ImageBatch,
@@ -108,20 +106,14 @@ def ensure_staged(name: str, options: StageOptions) -> Dataset:
     if dataset is not None:
         return dataset
     folder = staged_folder(options.data_dir, name)
-    attempt = begin(folder, "--data_dir")
-    try:
-        with interruptible(attempt, STAGED):
-            job = _job(name, options)
-            # All that is kept is compared with the images, so it needs no flag to be kept.
-            attempt = continued(attempt, job, strictly=options.resume)
-            describe(attempt, job)
-            files, description = _stage(name, attempt, options)
-            content = json.dumps(description, indent=2).encode()
-            _seal(attempt, files, content)
-    except BaseException as error:
-        if (left := leave(attempt, STAGED, error)) is not None:
-            raise left from error
-    abandon(attempt)
+    with attempting(folder, STAGED, "--data_dir") as work:
+        job = _job(name, options)
+        # All that is kept is compared with the images, so it needs no flag to be kept.
+        work.attempt = continued(work.attempt, job, strictly=options.resume)
+        describe(work.attempt, job)
+        files, description = _stage(name, work.attempt, options)
+        content = json.dumps(description, indent=2).encode()
+        _seal(work.attempt, files, content)
     dataset = staged_dataset(options.data_dir, name)
     if dataset is None:
         raise InputError(

@@ -6,6 +6,8 @@ file is there. A later command for the same job takes the attempt, and the graph
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,11 +18,12 @@ from beam_job.outputs.attempt import (
     Job,
     Kind,
     abandon,
+    begin,
     read_job,
     sealed_id,
     unfinished_attempts,
 )
-from beam_job.outputs.seal import read_claim
+from beam_job.outputs.seal import is_sealed, read_claim
 from transforms.errors import (
     STORAGE_ERRORS,
     FilledError,
@@ -34,12 +37,61 @@ from transforms.json_documents import encode
 from transforms.shard_files import NOTES_FOLDER
 from transforms.storage.files import child, list_folder, remove, write_bytes
 
+PUBLISHED, NOT_PUBLISHED = "what it writes had been published", "nothing was published"
+"""What an interrupted command says first."""
 STAGED_FOLDER = "staged"
 """Of an attempt: what of its input cannot be read from the middle, as Parquet."""
 _CHARACTERS = "characters"
 """One thing, however many there are."""
 _SHOWN_CHARACTERS = 60
 _SHOWN_DIFFERENCES = 10
+
+
+@dataclass
+class Work:
+    """A command's attempt at an output. stays: whether its job goes on without this process."""
+
+    attempt: Attempt
+    stays: bool = False
+
+
+@contextmanager
+def attempting(
+    output: str, kind: Kind, flag: str = "--output", *, replace: bool = True
+) -> Iterator[Work]:
+    """One attempt at an output, which ends sealed, left for --resume, or removed.
+
+    replace: whether it puts an end to those that are there. An error in the block says how far the
+    attempt came; an interrupt, whether the output had been published by then.
+    """
+    work = Work(begin(output, flag, replace=replace))
+    try:
+        yield work
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and not error.args:
+            error.args = (_how_far_published(work.attempt, kind),)
+        left = leave(work.attempt, kind, error)
+        if left is error:
+            raise
+        if left is not None:
+            raise left from error
+    if not work.stays:
+        abandon(work.attempt)
+
+
+def _how_far_published(attempt: Attempt, kind: Kind) -> str:
+    with suppress(*STORAGE_ERRORS):  # A store that fails is not what the user has to hear of.
+        return PUBLISHED if is_sealed(attempt, kind) else NOT_PUBLISHED
+    return NOT_PUBLISHED
+
+
+@contextmanager
+def after_publication() -> Iterator[None]:
+    """Lets an interrupt in the block say that the output had been published."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(PUBLISHED) from interrupt
 
 
 def continued(attempt: Attempt, job: Job, *, strictly: bool) -> Attempt:

@@ -16,8 +16,8 @@ whose seal differs (its machine has other versions) claims again, and removes th
 """
 
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -61,9 +61,6 @@ from transforms.storage.files import (
     withdraw,
     write_bytes,
 )
-
-PUBLISHED, NOT_PUBLISHED = "what it writes had been published", "nothing was published"
-"""What an interrupted command says first."""
 
 _TRIES = 20
 _BLANK = "blank"
@@ -285,20 +282,6 @@ def _remove_blank(path: str, blank: str) -> None:
 def is_sealed(attempt: Attempt, kind: Kind) -> bool:
     """Whether an attempt has become the output."""
     return sealed_id(attempt.output, kind) == attempt.run_id
-
-
-@contextmanager
-def interruptible(attempt: Attempt, kind: Kind) -> Iterator[None]:
-    """Lets an interrupt carry what became of the output: whether it had been published by then."""
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        if interrupt.args:
-            raise
-        sealed = False
-        with suppress(*STORAGE_ERRORS):  # A store that fails is not what the user has to hear of.
-            sealed = is_sealed(attempt, kind)
-        raise KeyboardInterrupt(PUBLISHED if sealed else NOT_PUBLISHED) from interrupt
 
 
 def read_sealed(output: str, name: str, kind: type[Document]) -> Document:

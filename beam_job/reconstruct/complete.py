@@ -59,11 +59,16 @@ class Reconstruction(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be decoded, for any worker to write down. originals: their dataset's name."""
+    """What is to be decoded, for any worker to write down.
+
+    model_path: where workers find the model. originals: their dataset's name, if they are given.
+    """
 
     attempt: Attempt
     run: CompleteRun
     model: Model
+    model_path: str | None
+    engine: str | None
     shards: tuple[LatentShard, ...]
     originals: str | None
     batch_size: int

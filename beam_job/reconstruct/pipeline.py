@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import apache_beam as beam
 import numpy as np
@@ -10,22 +11,17 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_job.console import say, tell
 from beam_job.datasets.catalog import counts_in_words
 from beam_job.datasets.staging import open_dataset, with_packed_staged
-from beam_job.outputs.attempt import abandon, begin
-from beam_job.outputs.resume import leave
+from beam_job.outputs.resume import after_publication, attempting
 from beam_job.outputs.run_directory import CompleteRun
-from beam_job.outputs.seal import (
-    PUBLISHED,
-    interruptible,
-    read_sealed,
-)
-from beam_job.progress import Progress, tick
+from beam_job.outputs.seal import read_sealed
+from beam_job.progress import tick
 from beam_job.reconstruct.command import RECONSTRUCTION, SEAL
 from beam_job.reconstruct.complete import QUALITY, Plan, Reconstruction, complete
 from beam_job.reconstruct.options import ReconstructOptions
 from beam_job.reports.quality import Group, ReconstructionQuality, quality_rows
 from beam_job.reports.sizes import columns_of_text
 from beam_job.runners.beam_flags import BeamFlags
-from beam_job.runners.pipelines import is_local, new_pipeline, run_to_end, submit
+from beam_job.runners.pipelines import execute, is_local, new_pipeline
 from beam_job.runners.runner import Runner, model_for
 from transforms.decode import Decode, DecodedBatch, DecoderHandler, ReadLatents, WriteImages
 from transforms.errors import InputError
@@ -58,46 +54,42 @@ def run(
     model: Model,
 ) -> None:
     """Decodes a run by its model, and shows what came of it."""
-    pipeline_options = beam_flags.options
     load_decoder(model, options.engine)
-    attempt = begin(options.output, "--output")
-    try:
+    with attempting(options.output, RECONSTRUCTION) as work:
         originals, name = None, None
         if options.originals is not None:
             dataset = open_dataset(options.originals)
             name = dataset.name
             _check_dataset(dataset, compressed)
-            dataset = with_packed_staged(
-                dataset, attempt.folder, here=not is_local(pipeline_options)
-            )
+            here = not is_local(beam_flags.options)
+            dataset = with_packed_staged(dataset, work.attempt.folder, here=here)
             originals = _original_shards(dataset, compressed)
-        shards = _latent_shards(compressed, originals)
         plan = Plan(
-            attempt,
-            compressed,
-            model,
-            tuple(shards),
-            name,
-            options.batch_size,
-            options.overwrite,
+            attempt=work.attempt,
+            run=compressed,
+            model=model,
+            model_path=model_for(runner, model, model.name, work.attempt.folder),
+            engine=options.engine,
+            shards=tuple(_latent_shards(compressed, originals)),
+            originals=name,
+            batch_size=options.batch_size,
+            overwrite=options.overwrite,
         )
-        model_path = model_for(runner, model, model.name, attempt.folder)
-        if options.no_wait:  # The attempt is the job's now.
-            submit(build_pipeline(options, pipeline_options, plan, model_path))
-            if not options.quiet:
-                say(f"submitted: {options.output} is complete when its {SEAL} is there")
-            return
-        with interruptible(attempt, RECONSTRUCTION):
-            _run_pipeline(options, pipeline_options, plan, model_path)
-    except BaseException as error:
-        if (left := leave(attempt, RECONSTRUCTION, error)) is not None:
-            raise left from error
-    abandon(attempt)
-    if not options.quiet:
-        try:
-            _show(options.output, plan)
-        except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(PUBLISHED) from interrupt
+        work.stays = options.no_wait
+        execute(
+            partial(build_pipeline, plan, beam_flags.options),
+            beam_flags.options,
+            images=compressed.images,
+            waits=not options.no_wait,
+            quiet=options.quiet,
+        )
+    if options.quiet:
+        return
+    if options.no_wait:
+        say(f"submitted: {options.output} is complete when its {SEAL} is there")
+        return
+    with after_publication():
+        _show(options.output, plan)
 
 
 def _check_dataset(dataset: Dataset, compressed: CompleteRun) -> None:
@@ -139,38 +131,19 @@ def _latent_shards(
     ]
 
 
-def _run_pipeline(
-    options: ReconstructOptions,
-    pipeline_options: PipelineOptions,
-    plan: Plan,
-    model_path: str | None,
-) -> None:
-    if not is_local(pipeline_options):
-        run_to_end(build_pipeline(options, pipeline_options, plan, model_path))
-        return
-    with Progress(plan.run.images, quiet=options.quiet) as progress:
-        run_to_end(build_pipeline(options, pipeline_options, plan, model_path, progress.path))
-
-
 def build_pipeline(
-    options: ReconstructOptions,
-    pipeline_options: PipelineOptions,
-    plan: Plan,
-    model_path: str | None,
-    progress_path: str | None = None,
+    plan: Plan, pipeline_options: PipelineOptions, progress_path: str | None = None
 ) -> beam.Pipeline:
-    """The graph. model_path: where workers find the model.
-
-    progress_path: where to note images done, on this machine; None for nowhere.
-    """
+    """The graph. progress_path: where to note images done, on this machine; None for nowhere."""
     manifest = plan.run.manifest
     pipeline = new_pipeline(pipeline_options)
     decoded = (
         pipeline
         | "Shards" >> beam.Create(list(plan.shards), reshuffle=False)
         | "SpreadShards" >> beam.Reshuffle()
-        | "ReadLatents" >> beam.ParDo(ReadLatents(manifest.model.quantization, options.batch_size))
-        | "Decode" >> Decode(_decoder_handler(options, plan.model, model_path))
+        | "ReadLatents" >> beam.ParDo(ReadLatents(manifest.model.quantization, plan.batch_size))
+        | "Decode"
+        >> Decode(DecoderHandler(plan.model_path, plan.engine, plan.model.decoder_sha256))
     )
     if progress_path is not None:
         _ = decoded | "ShowProgress" >> beam.Map(_note_progress, progress_path)
@@ -178,7 +151,7 @@ def build_pipeline(
         decoded
         | "ImagesAlone" >> beam.Map(_without_originals)
         | "WriteImages"
-        >> WriteImages(plan.attempt.folder, manifest.characters, options.batch_size, noted=True)
+        >> WriteImages(plan.attempt.folder, manifest.characters, plan.batch_size, noted=True)
     )
     files = finished | "Files" >> beam.Map(_file)
     quality = (
@@ -197,10 +170,6 @@ def build_pipeline(
         )
     )
     return pipeline
-
-
-def _decoder_handler(options: ReconstructOptions, model: Model, path: str | None) -> DecoderHandler:
-    return DecoderHandler(path, options.engine, model.decoder_sha256)
 
 
 def _file(finished: FinishedShard) -> ShardFile:

@@ -1,6 +1,7 @@
 """Running a pipeline so that what is said, and what goes wrong, is fit for a person."""
 
 import re
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from threading import Thread
@@ -10,6 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, PortableOption
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from beam_job.logs import printed_tracebacks_held_back
+from beam_job.progress import Progress
 from beam_job.runners.beam_flags import LOCAL_RUNNER
 from transforms.errors import (
     FilledError,
@@ -57,6 +59,31 @@ def new_pipeline(options: PipelineOptions) -> beam.Pipeline:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the runner needs other flags ({reason}): give those") from error
+
+
+def execute(
+    build: Callable[[str | None], beam.Pipeline],
+    options: PipelineOptions,
+    *,
+    images: int,
+    waits: bool,
+    quiet: bool,
+    meanwhile: Sequence[str] = (),
+) -> None:
+    """Runs a pipeline, or hands it to its runner where this process does not wait for it.
+
+    build: makes the pipeline; its argument is where to note images done, of so many `images`, on
+    this machine; None for nowhere. meanwhile: modules to import while a local runner computes.
+    Raises what run_to_end does, and RunError where the runner does not take the pipeline.
+    """
+    if not waits:
+        submit(build(None))
+    elif not is_local(options):
+        run_to_end(build(None))
+    else:
+        import_meanwhile(*meanwhile)
+        with Progress(images, quiet=quiet) as progress:
+            run_to_end(build(progress.path))
 
 
 def run_to_end(pipeline: beam.Pipeline) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from beam_job import __main__ as main_module
 from beam_job.__main__ import run
-from beam_job.datasets import staging as stage
+from beam_job.outputs import resume
 from beam_job.outputs.attempt import Attempt, begin
 from beam_job.outputs.run_directory import complete_run
 from beam_job.reconstruct.complete import Plan, _check_files
@@ -171,7 +171,7 @@ def test_a_dataset_that_somebody_removes_is_told(monkeypatch, tmp_path, capfd):
     def lose(attempt: Attempt) -> None:
         shutil.rmtree(attempt.output)
 
-    monkeypatch.setattr(stage, "abandon", lose)
+    monkeypatch.setattr(resume, "abandon", lose)
     assert run(["stage", "--dataset=sample", f"--data_dir={tmp_path}", "--quiet"]) == 2
     assert last_line(capfd).endswith("while sample was staged: run it again")
 
@@ -179,7 +179,7 @@ def test_a_dataset_that_somebody_removes_is_told(monkeypatch, tmp_path, capfd):
 def test_images_that_did_not_come_back_are_told(work):
     compressed = complete_run(str(work / "run"))
     attempt = begin(str(work / "out"), "--output")
-    plan = Plan(attempt, compressed, find_model(None), (), "f", 1, overwrite=False)
+    plan = Plan(attempt, compressed, find_model(None), None, None, (), "f", 1, overwrite=False)
     said = "6 latents in 1 files, 0 images written in 0, 0 measured: these must agree"
     with pytest.raises(RunError, match=said):
         _check_files(plan, [], {})

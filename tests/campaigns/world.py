@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -310,10 +310,9 @@ class World:
         engine = Engine("ncnn", "float32")
         compress_pipeline.run(options, _NO_FLAGS, Runner(), _MODEL, engine, None, self.dataset())
 
-    def launch(
-        self, _: CompressOptions, __: Any, planned: completion.Run, stretches: Sequence[Stretch]
-    ) -> None:
+    def launch(self, build: partial[Any], *_: object, **__: object) -> None:
         """Takes the place of Beam: a job with its own executions, which the launcher waits for."""
+        planned, stretches, _ = build.args
         launcher = self.scheduler.current
         assert launcher is not None
         process: Process = launcher.group
@@ -425,7 +424,7 @@ class World:
             finished = [shard for one in chosen for shard in one]
             sizes = {
                 split: add_sizes(one.sizes for one in finished if one.file.split == split)
-                for split in planned.staged
+                for split in planned.dataset.images
             }
             _CompleteRun().process(
                 planned,
@@ -447,9 +446,9 @@ def written(planned: completion.Run, stretch: Stretch, salt: int) -> Written:
     salt: makes its latents differ, in the last bits, from another execution's.
     """
     attempt = planned.attempt
-    every = max(1, sum(planned.staged.values()) // 6)
-    metadata = latents_metadata(planned.dataset, planned.model)
-    write = WriteLatents(attempt.folder, planned.characters, metadata, noted=True)
+    every = max(1, sum(planned.dataset.images.values()) // 6)
+    metadata = latents_metadata(planned.dataset.name, planned.model)
+    write = WriteLatents(attempt.folder, planned.dataset.characters, metadata, noted=True)
     writer = _WriteWholeShards(write._writer)
     writer.start_bundle()
     finished = []
@@ -536,7 +535,7 @@ def opened(file_system: str, seed: int, folder: Path, *patches: Any) -> Iterator
             (seal, "for_each", each),
             (pipeline, "load_encoder", lambda *_: None),
             (pipeline, "model_record", lambda *_: MODEL),
-            (pipeline, "_run_pipeline", world.launch),
+            (pipeline, "execute", world.launch),
             (pipeline, "versions", _versions),
             (completion, "draw_report", _draw_report),
             *patches,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from beam_job.compress.complete import Run, check_counts, check_files, complete
-from beam_job.outputs.attempt import begin
+from beam_job.outputs.attempt import JobDataset, begin
 from beam_job.outputs.run_directory import versions
 from tests.conftest import tree
 from transforms.errors import FilledError, InputError, RunError
@@ -81,16 +81,15 @@ def planned(output: Path) -> Run:
     return Run(
         attempt=begin(str(output), "--output", replace=False),
         created="2026-01-02T03:04:05+00:00",
-        dataset="d",
-        fingerprint="f",
-        sources=(),
-        staged={"train": 9, "test": 9},
+        dataset=JobDataset("d", "f", {"train": 9, "test": 9}, (), {}),
         shards={"train": 1, "test": 1},
-        characters={},
         model=MODEL,
         flags={"overwrite": False, "parquet": "small"},
         versions=versions(),
+        batch_size=1,
+        compatible=False,
         max_rejects=0,
+        overwrite=False,
         decoder_engine=None,
         model_path=None,
     )
@@ -157,7 +156,7 @@ def test_a_second_run_stays_out_of_an_output_that_is_filled(tmp_path):
     with pytest.raises(FilledError, match="filled by another command"):
         complete(late, files, SIZES, [], [])
     assert tree(tmp_path / "out").items() >= before.items()
-    complete(replace(late, flags={**late.flags, "overwrite": True}), files, SIZES, [], [])
+    complete(replace(late, overwrite=True), files, SIZES, [], [])
     assert (tmp_path / "out/latents/train.parquet").read_bytes() == b"late"
 
 

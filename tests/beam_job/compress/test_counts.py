@@ -14,7 +14,7 @@ import pytest
 from apache_beam.metrics import monitoring_infos
 
 from beam_job.__main__ import run
-from beam_job.compress import pipeline as compress_pipeline
+from beam_job.runners import pipelines
 from tests.test_imports import SCRIPT
 from transforms import encode
 from transforms.inputs.dataset import cut_shards
@@ -83,7 +83,7 @@ def images_file(tmp_path_factory) -> Path:
 def counted(images_file, tmp_path_factory) -> Counted:
     calls: list[int] = []
     found = {}
-    load_encoder, run_to_end = encode.load_encoder, compress_pipeline.run_to_end
+    load_encoder = encode.load_encoder
 
     def load_counting(model, engine):
         network = load_encoder(model, engine)
@@ -100,12 +100,11 @@ def counted(images_file, tmp_path_factory) -> Counted:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encode, "load_encoder", load_counting)
-        patch.setattr(compress_pipeline, "run_to_end", run_and_keep)
+        patch.setattr(pipelines, "run_to_end", run_and_keep)
         output = tmp_path_factory.mktemp("run") / "out"
         flags = [f"--input={images_file}", f"--output={output}", "--quiet"]
         sizes = [f"--shard_size={SHARD_SIZE}", f"--batch_size={BATCH_SIZE}"]
         assert run(["compress", *flags, *sizes]) == 0
-    assert run_to_end is compress_pipeline.run_to_end
     return Counted(found["pipeline"], found["result"], calls)
 
 
