@@ -61,7 +61,7 @@ BATCH_SIZE, LATENT_SIZE = 2, 4
 SHARD_SIZES = (2, 3, 4)
 _TRIES = 3
 """How often the runner executes a bundle again that fails."""
-_MODEL = Model("pretrained", "encoder.keras", "0" * 64, None, None)
+_MODEL = Model("pretrained", "encoder.keras", "0" * 64, None, None, {"quantization": {}})
 MODEL = ModelRecord(
     name="pretrained",
     sha256="0" * 64,
