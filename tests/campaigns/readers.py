@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import tempfile
 import zipfile
@@ -34,6 +35,7 @@ from tests.campaigns.mutations import (
     mutated_png,
     mutated_zip,
 )
+from tests.support import forms
 from tests.support.nist import SIX, idx_images, idx_labels
 from transforms.errors import InputError, UnknownNetworkError
 from transforms.images import Reject, Sample, Shard, ShardKey
@@ -549,6 +551,34 @@ def _read_tflite(content: bytes, folder: Path) -> None:
     find_model(str(folder))
 
 
+def _forms(*groups: str) -> list[bytes]:
+    """The forms of some groups that are one file, as tests/support/forms.py makes them."""
+    found = []
+    for form in forms.FORMS:
+        if form.group in groups and not form.refused:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, form.make(Path(folder)))
+                if path.is_file():
+                    found.append(path.read_bytes())
+    return found
+
+
+def _packed_seeds() -> list[bytes]:
+    contents = [idx_images(IMAGES), _npy(IMAGES)]
+    return [pack(each) for pack in (lzma.compress, forms.zstd) for each in contents]
+
+
+def _picture_seeds() -> list[bytes]:
+    kinds = ("WEBP", "BMP", "TIFF", "GIF")
+    wide = _encoded(IMAGES[0].astype(np.uint16) * 257, "TIFF")
+    clear = _encoded(np.dstack([IMAGES[0]] * 4), "WEBP", lossless=True)
+    return [*(_encoded(IMAGES[0], kind) for kind in kinds), wide, clear]
+
+
+def _decode_fitted(content: bytes, _: Path) -> None:
+    decode_image(content, fit=True)
+
+
 READERS: dict[str, Reader] = {
     "idx": Reader(lambda: [idx_images(IMAGES), idx_images(IMAGES[:1])], _read_images, share=5),
     "gzip": Reader(lambda: [_gzip(idx_images(IMAGES))], _read_gzip, mutated_gzip, 1.05),
@@ -565,6 +595,14 @@ READERS: dict[str, Reader] = {
     "labels-gzip": Reader(lambda: [_gzip(idx_labels(LABELS))], _read_labels, mutated_gzip, 1.05),
     "parquet": Reader(_staged_seeds, _read_images, share=1.05),
     "hugging-face": Reader(_hugging_face_seeds, _read_images, _mutated_hugging_face, 1.05),
+    "npz": Reader(lambda: _forms(".npz"), _read_images, mutated_zip({".npy": mutated_bytes}), 1.05),
+    "matlab": Reader(lambda: _forms(".mat"), _read_images, share=1.05),
+    "zip": Reader(lambda: _forms("zip"), _read_images, mutated_zip({}), 1.05),
+    "csv": Reader(lambda: _forms("CSV"), _read_images, share=1.05),
+    "tfrecord": Reader(lambda: _forms("TFRecord"), _read_images, share=1.05),
+    "columns": Reader(lambda: _forms("Parquet"), _read_images, share=1.05),
+    "packed": Reader(_packed_seeds, _read_images, share=1.05),
+    "pictures": Reader(_picture_seeds, _decode_fitted, share=3),
     "png": Reader(_png_seeds, _decode, mutated_png, 5),
     "jpeg": Reader(_jpeg_seeds, _decode, share=6),
     "archive": Reader(lambda: [_archive({})], _read_archive, mutated_zip({}), 2),

@@ -315,7 +315,9 @@ IMAGE_COLUMN = (
     "give a column 'image' of bytes, of structs with `bytes` (Hugging Face) or of lists of 784 "
     "numbers, or 784 columns"
 )
-NO_KIND = "f: unknown format (it begins with {}): give one of IDX, .npy, Parquet, .mat, CSV"
+NO_KIND = (
+    "f: unknown format (it begins with {}): give one of IDX, .npy, Parquet, .mat, TFRecord, CSV"
+)
 FILES = [
     Case(
         "--input=nosuch* matches no file: give a file or a glob that does",
@@ -525,6 +527,10 @@ FILES = [
         b",".join([b"1"] * 786),
     ),
     of_input("f: cannot be read as CSV (…): save it again", b",".join([b"1"] * 784) + b"\n1,2\n"),
+    of_input(
+        "f: cannot be read as TFRecord of images (…): fetch it again",
+        b"\5" + bytes(7) + bytes.fromhex("ea b2 04 3e".replace(" ", "")) + b"12",
+    ),
     of_input("f: is a .mat of version 7.3: save it with -v7", b"MATLAB 7.3 MAT-file"),
     of_input("f: cannot be read as .mat (…): fetch it again", b"MATLAB 5.0 MAT-file"),
     of_input(
@@ -541,7 +547,7 @@ FILES = [
         zipped({"x.npy": npy(IMAGES), "y.npy": npy(np.arange(6) - 1)}),
     ),
     of_input(
-        "f/y.npy: y is truncated: fetch it again",
+        "f/y.npy: y is truncated or damaged: fetch it again",
         zipped({"x.npy": npy(IMAGES), "y.npy": npy(np.arange(6))[:-1]}),
     ),
     Case(

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from transforms.errors import ChangedError, InputError, first_line
 from transforms.inputs.parts import RangeFile, changed, looked_at, read_part
-from transforms.inputs.scratch import Scratch, ScratchFile
 from transforms.storage.files import FoundFile, open_binary
+from transforms.storage.scratch import Scratch, ScratchFile
 
 GZIP_MAGIC, XZ_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"
 ZIP_MAGIC = b"PK\x03\x04"
@@ -70,7 +70,11 @@ class Content(NamedTuple):
     @contextmanager
     def stream(self) -> "Iterator[Stream]":
         """These bytes from their beginning."""
-        with open_stream(self.name, self.found, self.packing, self.start) as stream:
+        if not self.packing:
+            with io.BufferedReader(random_file(self), _BLOCK_BYTES) as file:
+                yield Stream(self.name, "file", file)
+            return
+        with open_stream(self.name, self.found, self.packing) as stream:
             yield stream
 
     def first(self, count: int) -> bytes:
@@ -193,12 +197,9 @@ class Stream(io.RawIOBase):
 
 
 @contextmanager
-def open_stream(
-    name: str, found: FoundFile, packing: tuple[str, ...], start: int = 0
-) -> Iterator[Stream]:
+def open_stream(name: str, found: FoundFile, packing: tuple[str, ...]) -> Iterator[Stream]:
     """What is in a file, unpacked as it is read; ChangedError where it is not as it was found."""
     with io.BufferedReader(open_binary(found.path, found), _BLOCK_BYTES) as raw:  # type: ignore[type-var]
-        raw.seek(start)
         file: Any = raw
         kind = "file"
         opened = []

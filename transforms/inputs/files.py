@@ -13,9 +13,9 @@ from transforms.images import Stretch
 from transforms.inputs.appearance import with_appearance
 from transforms.inputs.content import Content, read_head
 from transforms.inputs.dataset import Dataset, ImageFile, Source, cut_stretches, is_split_name
+from transforms.inputs.describe import describe
 from transforms.inputs.formats import pictures
 from transforms.inputs.formats.part import Part, Wanted, has_labels, with_common_classes
-from transforms.inputs.formats.table import describe
 from transforms.inputs.labels import (
     checked_labels,
     holds_labels,

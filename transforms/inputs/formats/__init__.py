@@ -1,1 +1,1 @@
-"""One module per file format; `table` lists them, `part` has their interface."""
+"""One module per file format: `part` has their interface, `describe` next to this lists them."""

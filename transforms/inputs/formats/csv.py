@@ -21,7 +21,7 @@ from transforms.inputs.names import is_of_emnist, kind_of
 from transforms.inputs.parts import changed
 from transforms.inputs.readers.raw import RawLayout
 from transforms.inputs.readers.rows import to_pixels
-from transforms.inputs.scratch import ScratchFile
+from transforms.storage.scratch import ScratchFile
 
 NAME = "CSV"
 
@@ -54,7 +54,7 @@ def describe(content: Content, wanted: Wanted) -> list[Part]:
         raise changed(content.name) from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(
-            f"{content.name}: cannot be read as CSV ({first_line(error)}): save it again"
+            f"{content.name}: cannot be read as CSV ({_without_row(error)}): save it again"
         ) from error
     header = "a header" if columns.has_header else "no header"
     label = "" if columns.label is None else f"column {columns.label + 1}"
@@ -65,6 +65,11 @@ def describe(content: Content, wanted: Wanted) -> list[Part]:
             notes=(*part.notes, f"{content.name}: {header}"),
         )
     ]
+
+
+def _without_row(error: Exception) -> str:
+    """What Arrow says, without the row itself."""
+    return re.sub(r"(got \d+).*", r"\1", first_line(error))
 
 
 def _first_lines(content: Content) -> list[str]:

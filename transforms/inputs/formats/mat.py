@@ -20,7 +20,7 @@ from transforms.inputs.formats.named import NamedArray, parts_of
 from transforms.inputs.formats.part import Part, Wanted, is_transposed
 from transforms.inputs.names import is_of_emnist, kind_of
 from transforms.inputs.parts import changed
-from transforms.inputs.scratch import ScratchFile
+from transforms.storage.scratch import ScratchFile
 
 NAME = ".mat"
 
@@ -198,7 +198,7 @@ class _Arrays(NamedTuple):
     def _numbers(self, name: str, shape: tuple[int, ...], end: int) -> Iterator[NamedArray]:
         """An array where it lies, or unpacked; nothing where it is neither images nor a list."""
         tag = self.source.tag(end)
-        if tag is None or tag.small is not None or tag.kind not in _TYPES or min(shape) <= 0:
+        if tag is None or tag.kind not in _TYPES or min(shape) <= 0:
             return
         dtype = np.dtype(self.source.order + _TYPES[tag.kind])
         if math.prod(shape) * dtype.itemsize != tag.size:
@@ -206,7 +206,7 @@ class _Arrays(NamedTuple):
         is_images = shaped(shape, dtype.str, fortran=True) is not None
         if not is_images and (max(shape) != math.prod(shape) or tag.size > _MOST_LIST_BYTES):
             return
-        if not self.packed:
+        if not self.packed and tag.small is None:
             start = self.content.start + self.source.place
             there = self.content._replace(start=start, size=tag.size, head=b"")
             yield NamedArray(name, shape, dtype, True, there, 0)
@@ -217,7 +217,8 @@ class _Arrays(NamedTuple):
         wanted, source = self.wanted, self.source
         most = wanted.max_unpacked_bytes
         with ScratchFile(self.content.name, wanted.scratch, most) as file:
-            while source.place < tag.end:
+            file.write((tag.small or b"")[: tag.size])
+            while tag.small is None and source.place < tag.end:
                 file.write(source.read(min(_BLOCK_BYTES, tag.end - source.place)))
         return scratch_content(self.content.name, file.found())
 

@@ -1,6 +1,7 @@
 """Arrays with names, as .npz and .mat files hold them: which are images, and which their labels."""
 
 import re
+import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -52,9 +53,21 @@ class NamedArray(NamedTuple):
         """The array in memory; for one that is small."""
         size = _count(self.shape) * self.dtype.itemsize
         content = self.content.first(self.offset + size)[self.offset :]
-        if len(content) < size:
-            raise InputError(f"{self.content.name}: {self.name} is truncated: fetch it again")
-        return np.frombuffer(content, self.dtype).reshape(-1)
+        values: np.ndarray = np.zeros(0, self.dtype)
+        if 0 < size == len(content):
+            values = np.frombuffer(content, self.dtype)
+        if len(content) < size or not _is_text(values):
+            raise InputError(
+                f"{self.content.name}: {self.name} is truncated or damaged: fetch it again"
+            )
+        return values
+
+
+def _is_text(values: np.ndarray) -> bool:
+    """Whether text is of characters that there are; what is not text is as well."""
+    if values.dtype.kind != "U" or not values.size:
+        return True
+    return bool(values.view(values.dtype.byteorder + "u4").max() < sys.maxunicode + 1)
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -1,7 +1,8 @@
 """The interface of a file format: what it gives of a file, and what it is given.
 
-A format is a module with the functions of Format, and a line in `table`. What it finds are parts:
-arrays of images, each with the Segment that one of `transforms.inputs.readers` reads.
+A format is a module with the functions of Format, and a line in `transforms.inputs.describe`. What
+it finds are parts: arrays of images, each with the Segment that one of
+`transforms.inputs.readers` reads.
 """
 
 from collections.abc import Sequence
@@ -13,8 +14,8 @@ import numpy as np
 from transforms.errors import InputError
 from transforms.images import MAX_LABEL, PIXELS, Segment
 from transforms.inputs.content import Content
-from transforms.inputs.scratch import Scratch
 from transforms.settings import MAX_UNPACKED_BYTES
+from transforms.storage.scratch import Scratch
 
 
 @dataclass(frozen=True)

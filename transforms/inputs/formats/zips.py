@@ -88,7 +88,7 @@ def _member(content: Content, opened: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     member = content._replace(
         name=name, head=head, packing=(*content.packing, MEMBER + info.filename), size=0
     )
-    if info.compress_type != zipfile.ZIP_STORED:
+    if info.compress_type != zipfile.ZIP_STORED or member.packed_by or recognizes(member):
         return member
     header = content.part(info.header_offset, info.header_offset + _LOCAL_HEADER_BYTES)
     name_bytes, extra_bytes = header[26:28], header[28:30]

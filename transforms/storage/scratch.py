@@ -32,7 +32,7 @@ class ScratchFile:
         self.path = scratch.new_path()
         self._bytes = 0
         with local_errors("written", self.path):
-            self._file = open(self.path, "wb")  # noqa: SIM115, PTH123  # Closed by __exit__.
+            self._file = open(self.path, "wb")  # noqa: SIM115  # Closed by __exit__.
 
     def __enter__(self) -> "ScratchFile":
         return self
@@ -44,11 +44,7 @@ class ScratchFile:
     def write(self, content: Any) -> None:
         """Adds bytes. Raises InputError where they become too many, RunError for a full disk."""
         self._bytes += memoryview(content).nbytes
-        if self._bytes > self._most:
-            raise InputError(
-                f"{self._name}: unpacks to more than --max_unpacked_bytes={self._most}: raise "
-                "that if it is right"
-            )
+        check_left(self._name, self._most - self._bytes, self._most)
         with local_errors("written", self.path):
             self._file.write(content)
 
@@ -56,3 +52,11 @@ class ScratchFile:
         """The file, when it is closed."""
         (found,) = find_files(self.path)
         return found
+
+
+def check_left(name: str, left: int, most: int) -> None:
+    """Raises InputError where a file has unpacked to more than `most` bytes. left: of these."""
+    if left < 0:
+        raise InputError(
+            f"{name}: unpacks to more than --max_unpacked_bytes={most}: raise that if it is right"
+        )

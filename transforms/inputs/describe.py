@@ -4,10 +4,10 @@ from typing import cast
 
 from transforms.errors import InputError
 from transforms.inputs.content import Content, unpacked
-from transforms.inputs.formats import csv, idx, mat, npy, parquet, zips
+from transforms.inputs.formats import csv, idx, mat, npy, parquet, tfrecord, zips
 from transforms.inputs.formats.part import Format, Part, Wanted
 
-FORMATS = cast(tuple[Format, ...], (idx, npy, parquet, mat, csv))
+FORMATS = cast(tuple[Format, ...], (idx, npy, parquet, mat, tfrecord, csv))
 """A format is recognized by the first of these that does."""
 _MOST_LAYERS = 3
 """Of packing: a gzip within a zip within a zip."""
