@@ -43,6 +43,18 @@ def digits(emnist_data: Path) -> tuple[np.ndarray, np.ndarray]:
     return stored.swapaxes(1, 2), np.frombuffer(labels, np.uint8, offset=8)
 
 
+@pytest.fixture(scope="session")
+def byclass(emnist_data: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The 116,323 images of the byclass test file, upright, uint8 (n, 28, 28), and their labels."""
+    images, labels = (
+        gzip.decompress((emnist_data / f"emnist-byclass-test-{kind}-ubyte.gz").read_bytes())
+        for kind in ("images-idx3", "labels-idx1")
+    )
+    assert struct.unpack(">IIII", images[:16]) == (2051, 116_323, 28, 28)
+    stored = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28)
+    return stored.swapaxes(1, 2), np.frombuffer(labels, np.uint8, offset=8)
+
+
 def notebook_encoder():
     """The reference encoder, built here a second time as the notebook has it, seeds 0 to 4."""
     keras = import_keras()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 from msgspec.structs import replace
 from tqdm import tqdm
@@ -175,7 +176,7 @@ def measure(subject: Subject, run_id: str, *, quiet: bool) -> Evaluation:
             dataset.name, dataset.fingerprint, list(map(recorded_source, dataset.sources))
         ),
         model=MeasuredModel(model.name, model.encoder_sha256, model.decoder_sha256, network_bytes),
-        unseen=is_unseen(model.card, dataset, subject.parts),
+        unseen=is_unseen(msgspec.to_builtins(model.card), dataset, subject.parts),
         images=_image_counts(subject),
         versions=_versions(),
         points=points,

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from zipfile import ZipFile
 
@@ -14,8 +14,9 @@ from beam_job.datasets.partition import TrainingData
 from beam_job.reports.sizes import columns_of_text
 from transforms.images import PIXELS
 from transforms.models.arrays import decoded_pixels, latents_of
+from transforms.models.directory import ModelCard
 from transforms.models.network import Compute
-from transforms.quality import image_quality, summarize
+from transforms.quality import ImageQuality, image_quality, summarize
 from transforms.quantize import Quantization
 from transforms.storage.files import (
     temporary_folder,
@@ -88,6 +89,16 @@ def _summary(pixels: np.ndarray, decoded: np.ndarray) -> dict[str, Any]:
     return as_json
 
 
+def class_quality(quality: ImageQuality, classes: Sequence[str]) -> dict[str, Any]:
+    """Images, PSNR in dB and SSIM of each class. classes: the class of each image, or none."""
+    names = np.array(classes)
+    summaries = {str(name): summarize(quality.take(names == name)) for name in np.unique(names)}
+    return {
+        name: {"images": summary.images, "psnr": summary.psnr, "ssim": summary.ssim}
+        for name, summary in summaries.items()
+    }
+
+
 def latent_facts(encode: Compute, data: TrainingData) -> dict[str, Any]:
     """What is dead in the latent, and what its values are like, over all held-out images."""
     held_out = np.concatenate([pixels.reshape(-1, PIXELS) for pixels in data.held_out.values()])
@@ -100,13 +111,13 @@ def latent_facts(encode: Compute, data: TrainingData) -> dict[str, Any]:
     }
 
 
-def card_table(card: Mapping[str, Any]) -> list[str]:
+def card_table(card: ModelCard) -> list[str]:
     """The quality of a model as a table of plain text: PSNR in dB and SSIM of held-out images."""
-    names = list(card["quality"])
+    names = list(card.quality)
     lines = [["held-out images", *(f"{name}" for name in names)]]
-    for stored in card["quality"][names[0]]:
-        cells = [card["quality"][name][stored] for name in names]
+    for stored in card.quality[names[0]]:
+        cells = [card.quality[name][stored] for name in names]
         lines.append([stored, *(f"{cell['psnr']:.2f} dB, {cell['ssim']:.3f}" for cell in cells)])
-    dead = str(len(card["latent"]["dead"]))
+    dead = str(len(card.latent["dead"]))
     lines.append(["dead units", *(dead for _ in names)])
     return columns_of_text(lines)

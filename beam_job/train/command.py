@@ -16,7 +16,11 @@ from transforms.storage.files import child, exists
 
 CHECKPOINT_FILE = "checkpoint.npz"
 """What an interrupted training leaves in its output."""
-MODEL = Kind("model", CARD_FILE, documents=("encoder-int8.tflite",))
+MODEL = Kind(
+    "model",
+    CARD_FILE,
+    documents=("encoder-int8.tflite", "README.md", "learning_curve.png", "worst.png"),
+)
 """What `train` writes."""
 
 

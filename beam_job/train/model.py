@@ -1,13 +1,13 @@
 """A trained model, from its images to its directory and the card that describes it."""
 
 import json
+import math
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
-from msgspec import to_builtins
 
 from beam_job import __version__
 from beam_job.console import say, tell
@@ -18,36 +18,54 @@ from beam_job.outputs.redaction import recorded_source
 from beam_job.outputs.resume import differences, in_words
 from beam_job.outputs.seal import seal
 from beam_job.outputs.versions import versions_of
-from beam_job.train.card import card_table, int8_encoder_quality, keras_bytes, latent_facts, quality
-from beam_job.train.command import CHECKPOINT_FILE, MODEL, check_training_output
-from beam_job.train.fit import (
+from beam_job.reports.pictures import sheet
+from beam_job.train.card import (
+    card_table,
+    class_quality,
+    int8_encoder_quality,
+    keras_bytes,
+    latent_facts,
+    quality,
+)
+from beam_job.train.checkpoint import (
     MAX_CHECKPOINT_BYTES,
-    Fitted,
     Progress,
-    Settings,
     checkpoint_bytes,
-    fit,
     read_checkpoint,
 )
+from beam_job.train.command import CHECKPOINT_FILE, MODEL, check_training_output
+from beam_job.train.fit import Fitted, Settings, default_compute_dtype, fit
 from beam_job.train.int8_encoder import int8_encoder_bytes
 from beam_job.train.options import TrainOptions
+from beam_job.train.page import (
+    CURVE_FILE,
+    PAGE_FILE,
+    WORST_FILE,
+    WORST_IMAGES,
+    learning_curve,
+    model_page,
+)
 from transforms.errors import InputError, NothingLearntError, RunError, first_line
-from transforms.inputs.dataset import Source
-from transforms.models.arrays import latents_of
+from transforms.images import NO_LABEL
+from transforms.inputs.dataset import Dataset
+from transforms.json_documents import encode as encode_document
+from transforms.models.arrays import decoded_pixels, latents_of
 from transforms.models.autoencoder import build_decoder, build_encoder, load_decoder, load_encoder
 from transforms.models.choice import LITERT, is_installed
 from transforms.models.directory import (
     CARD_FILE,
-    CARD_FORMAT,
-    CARD_VERSION,
     DECODER_FILE,
     ENCODER_FILE,
     ENCODER_INT8_FILE,
     Model,
+    ModelCard,
+    NetworkFile,
+    Parameters,
     find_model,
 )
 from transforms.models.network import Compute
 from transforms.models.tensorflow_engine import compute_function
+from transforms.quality import image_quality
 from transforms.quantize import Quantization, calibrate
 from transforms.settings import MAX_BITS, MIN_BITS
 from transforms.storage.files import (
@@ -78,66 +96,78 @@ def run(options: TrainOptions) -> None:
         latent_noise=options.latent_noise,
         compactness=options.compactness,
         augmentation=options.augmentation,
+        compute_dtype=options.compute_dtype or default_compute_dtype(),
     )
     initial = None if options.initial_model is None else find_model(options.initial_model)
     check_training_output(options.output, overwrite=options.overwrite, resume=options.resume)
     attempt = begin(options.output, "--output")
     try:
         dataset = open_dataset(options)
-        data = _training_data(dataset.name, dataset.sources, partition(load_images(dataset)))
+        data = _training_data(dataset, partition(load_images(dataset)))
         card = train(
             attempt,
             data,
             settings,
+            Conduct(options.overwrite, options.resume, options.quiet, 60 * options.max_minutes),
             initial,
-            overwrite=options.overwrite,
-            resume=options.resume,
-            quiet=options.quiet,
         )
     finally:
         abandon(attempt)
     if not options.quiet:
         say(*card_table(card), child(options.output, CARD_FILE))
-        tell(*(f"note: {note}" for note in (*dataset.notes, *card["warnings"])))
+        tell(*(f"note: {note}" for note in (*dataset.notes, *card.warnings)))
 
 
-def _training_data(name: str, sources: tuple[Source, ...], parts: Partition) -> TrainingData:
+def _training_data(dataset: Dataset, parts: Partition) -> TrainingData:
     held_out = parts.held_out
+    splits = list(dict.fromkeys(held_out.splits.tolist()))
+    labels = np.concatenate([held_out.labels[held_out.splits == split] for split in splits])
     return TrainingData(
         parts.training.pixels,
         parts.validation.pixels,
+        {f"split {split}": held_out.pixels[held_out.splits == split] for split in splits},
         {
-            f"split {split}": held_out.pixels[held_out.splits == split]
-            for split in dict.fromkeys(held_out.splits.tolist())
-        },
-        {
-            "name": name,
-            "sources": [to_builtins(recorded_source(source)) for source in sources],
+            "name": dataset.name,
+            "sources": [recorded_source(source) for source in dataset.sources],
             "split": parts.rule,
         },
+        class_names(labels, dataset.characters),
     )
+
+
+def class_names(labels: np.ndarray, characters: Mapping[int, str]) -> Sequence[str]:
+    """The character of each label, int16 (n,), or its number; nothing where a label is missing."""
+    if (labels == NO_LABEL).any():
+        return ()
+    return [characters.get(label, str(label)) for label in labels.tolist()]
+
+
+class Conduct(NamedTuple):
+    """What a training does with what is there, what it shows, and how long it may take."""
+
+    overwrite: bool
+    resume: bool
+    quiet: bool
+    max_seconds: float = math.inf
 
 
 def train(
     attempt: Attempt,
     data: TrainingData,
     settings: Settings,
+    how: Conduct,
     initial: Model | None = None,
-    *,
-    overwrite: bool,
-    resume: bool,
-    quiet: bool,
-) -> dict[str, Any]:
+) -> ModelCard:
     """Fits a model and publishes its directory; what its card says.
 
-    initial: the model whose weights it starts from, None for random ones. resume: goes on from the
-    checkpoint of the same images, settings and start if there is one. Raises InputError where
-    there is one of others, or a model by now that may not be overwritten; RunError where nothing
-    was learnt.
+    initial: the model whose weights it starts from, None for random ones. A resumed training
+    continues from the checkpoint of the same images, settings and start if there is one. Raises
+    InputError where it is of others, or where a model is there by now that may not be overwritten;
+    RunError where nothing was learnt.
     """
     checkpoint = child(attempt.output, CHECKPOINT_FILE)
     fingerprint = data.fingerprint + ("" if initial is None else f" {initial.encoder_sha256}")
-    progress = begun(checkpoint, settings, fingerprint) if resume else Progress()
+    progress = begun(checkpoint, settings, fingerprint) if how.resume else Progress()
     if initial is not None and not progress.history:
         progress = Progress(weights=_weights(initial, settings))
 
@@ -148,12 +178,20 @@ def train(
         nonlocal to_go_on_with
         # What a kill leaves half of stays in the attempt's folder.
         written = child(attempt.folder, CHECKPOINT_FILE)
-        write_bytes(written, checkpoint_bytes(progress, settings, fingerprint))
+        write_bytes(written, checkpoint_bytes(progress, asdict(settings), fingerprint))
         publish_all([(written, checkpoint)])
         to_go_on_with = True
 
     try:
-        fitted = fit(data.training, data.validation, settings, progress, save, quiet=quiet)
+        fitted = fit(
+            data.training,
+            data.validation,
+            settings,
+            progress,
+            save,
+            quiet=how.quiet,
+            max_seconds=how.max_seconds,
+        )
     except KeyboardInterrupt as interrupt:
         if not to_go_on_with:
             raise
@@ -163,10 +201,10 @@ def train(
         ) from interrupt
     except NothingLearntError as error:
         raise RunError(
-            "training stopped in its first epoch, where the loss was no number, so there is no "
-            "model: try a smaller --learning_rate"
+            "training diverged in its first epoch, so there is no model: try a smaller "
+            "--learning_rate"
         ) from error
-    card = _write_model(attempt, data, settings, initial, fitted, overwrite=overwrite)
+    card = _write_model(attempt, data, settings, initial, fitted, overwrite=how.overwrite)
     remove(checkpoint)
     return card
 
@@ -218,69 +256,81 @@ def _write_model(
     fitted: Fitted,
     *,
     overwrite: bool,
-) -> dict[str, Any]:
+) -> ModelCard:
     encode, decode = compute_function(fitted.encoder), compute_function(fitted.decoder)
+    held_out = np.concatenate(list(data.held_out.values()))
+    decoded = decoded_pixels(decode, latents_of(encode, held_out))
+    held_out_quality = image_quality(np.arange(len(held_out)), held_out, decoded)
     quantizations = _calibrated(encode, data.training)
     encoder_int8 = int8_encoder_bytes(fitted.encoder, data.training)
     encode_int8 = _int8_compute(attempt.output, encoder_int8)
-    card: dict[str, Any] = {
-        "format": CARD_FORMAT,
-        "format_version": CARD_VERSION,
-        "run_id": attempt.run_id,
-        "latent_size": settings.latent_size,
-        "parameters": {
-            "encoder": fitted.encoder.count_params(),
-            "decoder": fitted.decoder.count_params(),
-        },
-        "data": {
+    networks = {
+        ENCODER_FILE: keras_bytes(fitted.encoder),
+        ENCODER_INT8_FILE: encoder_int8,
+        DECODER_FILE: keras_bytes(fitted.decoder),
+    }
+    card = ModelCard(
+        run_id=attempt.run_id,
+        latent_size=settings.latent_size,
+        parameters=Parameters(fitted.encoder.count_params(), fitted.decoder.count_params()),
+        data={
             **data.described,
             "training_images": len(data.training),
             "validation_images": len(data.validation),
             "held_out_images": {name: len(pixels) for name, pixels in data.held_out.items()},
             "fingerprint": data.fingerprint,
         },
-        "settings": asdict(settings),
-        "initial_model": None if initial is None else _initial_facts(initial),
-        "best_epoch": fitted.best_epoch.epoch,
-        "quality": {
+        settings=asdict(settings),
+        initial_model=None if initial is None else _initial_facts(initial),
+        best_epoch=fitted.best_epoch.epoch,
+        quality={
             name: {
                 **quality(pixels, encode, decode, quantizations),
                 **int8_encoder_quality(pixels, encode_int8, decode),
             }
             for name, pixels in data.held_out.items()
         },
-        "latent": latent_facts(encode, data),
-        "quantization": {
-            str(bits): msgspec.to_builtins(quantization)
-            for bits, quantization in quantizations.items()
-        },
-        "warnings": [*fitted.warnings, *([] if encode_int8 else [INT8_NOT_MEASURED])],
-        "history": [epoch._asdict() for epoch in fitted.history],
-        "versions": {
+        classes=class_quality(held_out_quality, data.classes),
+        latent=latent_facts(encode, data),
+        quantization=quantizations,
+        warnings=[*fitted.warnings, *([] if encode_int8 else [INT8_NOT_MEASURED])],
+        history=list(fitted.history),
+        versions={
             "emnist-latents": __version__,
             "python": platform.python_version(),
             **versions_of(_VERSIONS_OF),
         },
+        files={
+            name: NetworkFile(facts.sha256, facts.bytes)
+            for name, facts in ((name, facts_of(content)) for name, content in networks.items())
+        },
+    )
+    worst = np.argsort(held_out_quality.squared_errors, kind="stable")[::-1][:WORST_IMAGES]
+    documents = {
+        **networks,
+        CURVE_FILE: learning_curve(fitted.history),
+        WORST_FILE: sheet(held_out[worst], decoded[worst]),
+        PAGE_FILE: model_page(card).encode(),
     }
-    networks = {
-        ENCODER_FILE: keras_bytes(fitted.encoder),
-        ENCODER_INT8_FILE: encoder_int8,
-        DECODER_FILE: keras_bytes(fitted.decoder),
-    }
-    card["files"] = {name: facts_of(content)._asdict() for name, content in networks.items()}
-    content = (json.dumps(card, indent=1) + "\n").encode()
-    seal(attempt, MODEL, {}, networks, content, replace=overwrite)
+    seal(attempt, MODEL, {}, documents, encode_document(card), replace=overwrite)
     return card
 
 
 def _initial_facts(model: Model) -> dict[str, Any]:
     """What a model that training started from was, and how it was trained itself."""
-    card = model.card or {}
-    return {
+    facts = {
         "name": model.name,
         "encoder_sha256": model.encoder_sha256,
         "decoder_sha256": model.decoder_sha256,
-        **{name: card.get(name) for name in ("data", "settings", "initial_model", "history")},
+    }
+    card = model.card
+    if card is None:
+        return facts
+    return facts | {
+        "data": card.data,
+        "settings": card.settings,
+        "initial_model": card.initial_model,
+        "history": card.history,
     }
 
 

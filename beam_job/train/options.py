@@ -1,6 +1,7 @@
 """The flags of `train`."""
 
 import argparse
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from beam_job.flags import (
     path,
 )
 
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(ImageOptions):
@@ -35,6 +38,8 @@ class TrainOptions(ImageOptions):
     compactness: float
     augmentation: float
     seed: int
+    compute_dtype: str | None
+    max_minutes: float
     overwrite: bool
 
 
@@ -63,7 +68,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="passes over the images (default: %(default)s)",
     )
-    add_batch_size(how, "images a step", 128)
+    add_batch_size(how, "images a step", 256)
     how.add_argument(
         "--learning_rate",
         type=number(0.0, 1.0),
@@ -91,7 +96,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=number(-1e-9, 2.0),
         default=0.7,
         metavar="X",
-        help="slant, size, place and stroke width of images vary by this, 1 for as much as "
+        help="size, place, slant and shape of images vary by this, 1 for as much as "
         "handwriting does (default: %(default)s)",
     )
     how.add_argument(
@@ -100,6 +105,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="N",
         help="of everything that is drawn at random (default: %(default)s)",
+    )
+    how.add_argument(
+        "--compute_dtype",
+        choices=COMPUTE_DTYPES,
+        help="the numbers that most layers compute with; bfloat16 is about twice as fast where the "
+        "processor has it; default: bfloat16 there, else float32",
+    )
+    how.add_argument(
+        "--max_minutes",
+        type=number(0.0, math.inf),
+        default=math.inf,
+        metavar="N",
+        help="start no epoch after N minutes, and write the best weights so far; default: no limit",
     )
     add_staging_flags(parser)
     add_common_flags(parser)

@@ -19,13 +19,16 @@ LATENT_SIZE = 32
 
 
 def build_encoder(
-    seed: int = 0, latent_size: int = LATENT_SIZE, latent_bias: float = 0.0
+    seed: int = 0,
+    latent_size: int = LATENT_SIZE,
+    latent_bias: float = 0.0,
+    dtype: str = "float32",
 ) -> "keras.Model":
     """The reference encoder, untrained: (28, 28, 1) in [0, 1] to `latent_size` float32.
 
     494,112 parameters at 32 latents. Each layer draws its initial weights from a seed of its own,
     so that they are the same in every process. latent_bias: where the latent's biases start;
-    above 0, its relu units start alive.
+    above 0, its relu units start alive. dtype: Keras's policy for all but the last layer.
     """
     keras = import_keras()
     layers, initializers = keras.layers, keras.initializers
@@ -38,6 +41,7 @@ def build_encoder(
             padding="same",
             activation="relu",
             kernel_initializer=initializers.GlorotUniform(seed=seed + layer),
+            dtype=dtype,
         )
 
     return keras.Sequential(
@@ -59,29 +63,37 @@ def build_encoder(
     )
 
 
-def build_decoder(seed: int = 0, latent_size: int = LATENT_SIZE) -> "keras.Model":
+def build_decoder(
+    seed: int = 0, latent_size: int = LATENT_SIZE, dtype: str = "float32"
+) -> "keras.Model":
     """The decoder, untrained: `latent_size` float32 to (28, 28, 1) in [0, 1].
 
-    617,505 parameters at 32 latents. Two dense layers, then 7x7 to 14x14 to 28x28.
+    617,505 parameters at 32 latents. Two dense layers, then 7x7 to 14x14 to 28x28. dtype: as for
+    build_encoder.
     """
     keras = import_keras()
     layers, initializers = keras.layers, keras.initializers
 
-    def start(layer: int) -> dict[str, Any]:
-        return {"kernel_initializer": initializers.HeNormal(seed=seed + 100 + layer)}
+    def settings(layer: int) -> dict[str, Any]:
+        start = initializers.HeNormal(seed=seed + 100 + layer)
+        return {"activation": "relu", "kernel_initializer": start, "dtype": dtype}
 
-    same: dict[str, Any] = {"padding": "same", "activation": "relu"}
     return keras.Sequential(
         [
             layers.Input((latent_size,)),
-            layers.Dense(256, activation="relu", **start(0)),
-            layers.Dense(7 * 7 * 32, activation="relu", **start(1)),
+            layers.Dense(256, **settings(0)),
+            layers.Dense(7 * 7 * 32, **settings(1)),
             layers.Reshape((7, 7, 32)),
-            layers.Conv2D(128, 3, **same, **start(2)),
-            layers.Conv2DTranspose(64, 4, strides=2, **same, **start(3)),
-            layers.Conv2D(64, 3, **same, **start(4)),
+            layers.Conv2D(128, 3, padding="same", **settings(2)),
+            layers.Conv2DTranspose(64, 4, strides=2, padding="same", **settings(3)),
+            layers.Conv2D(64, 3, padding="same", **settings(4)),
             layers.Conv2DTranspose(
-                1, 4, strides=2, padding="same", activation="sigmoid", **start(5)
+                1,
+                4,
+                strides=2,
+                padding="same",
+                activation="sigmoid",
+                kernel_initializer=initializers.HeNormal(seed=seed + 105),
             ),
         ],
         name="decoder",

@@ -74,11 +74,11 @@ def load_encoder(model: Model, engine: Engine) -> Network:
     path, expected, card = model.encoder_int8, model.encoder_int8_sha256, model.card
     if path is None or expected is None or card is None:
         raise InputError(f"--model={model.name} has no int8 encoder: train it again")
-    network = _litert_network(model.name, path, expected, card["parameters"]["encoder"])
-    if (network.input_shape, network.output_shape) != (IMAGE_SHAPE, (card["latent_size"],)):
+    network = _litert_network(model.name, path, expected, card.parameters.encoder)
+    if (network.input_shape, network.output_shape) != (IMAGE_SHAPE, (card.latent_size,)):
         raise InputError(
             f"--model={model.name}: its int8 encoder maps {network.input_shape} to "
-            f"{network.output_shape}, not {IMAGE_SHAPE} to ({card['latent_size']},): train it again"
+            f"{network.output_shape}, not {IMAGE_SHAPE} to ({card.latent_size},): train it again"
         )
     return network
 

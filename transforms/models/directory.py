@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from transforms.errors import InputError, first_line
-from transforms.json_documents import Header, check_shape, check_version, is_count, read_json
+from transforms.json_documents import MAX_JSON_BYTES, Count, Header, check_version, decode
 from transforms.models.keras_file import MAX_NETWORK_BYTES
 from transforms.quantize import Quantization
 from transforms.storage.files import exists, join_path, read_bytes
@@ -24,8 +24,52 @@ CARD_VERSION = 1
 PRETRAINED = "pretrained"
 """The name of the model that comes with the package."""
 
-_CARD = {"files": {...: {"sha256": str}}, "quantization": {...: {}}}
-_CARD_WITH_INT8 = {"parameters": {"encoder": is_count}, "latent_size": is_count}
+
+class NetworkFile(msgspec.Struct, frozen=True):
+    """A file of a model, in bytes and SHA-256 in hex."""
+
+    sha256: str
+    bytes: Count = 0
+
+
+class Parameters(msgspec.Struct, frozen=True):
+    """The number of weights of each network."""
+
+    encoder: Count = 0
+    decoder: Count = 0
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model directory says of itself, in CARD_FILE.
+
+    data, settings, initial_model, best_epoch, history: how it was trained. quality, classes: what
+    held-out images lose, by how latents are stored, and by class. latent: its values. quantization:
+    by bits. Raises ValueError where a network is missing.
+    """
+
+    format: str = CARD_FORMAT
+    format_version: Count = CARD_VERSION
+    run_id: str = ""
+    latent_size: Count = 0
+    parameters: Parameters = Parameters()
+    data: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    initial_model: dict[str, Any] | None = None
+    best_epoch: Count = 0
+    quality: dict[str, Any] = {}
+    classes: dict[str, Any] = {}
+    latent: dict[str, Any] = {}
+    quantization: dict[int, Quantization]
+    warnings: list[str] = []
+    history: list[Any] = []
+    versions: dict[str, str] = {}
+    files: dict[str, NetworkFile]
+
+    def __post_init__(self) -> None:
+        if missing := {ENCODER_FILE, DECODER_FILE} - set(self.files):
+            raise ValueError(f"it names no {min(missing)}")
+        if ENCODER_INT8_FILE in self.files and not self.latent_size:
+            raise ValueError("it has no latent_size")
 
 
 @dataclass(frozen=True)
@@ -42,15 +86,13 @@ class Model:
     encoder_sha256: str
     decoder: str | None = None
     decoder_sha256: str | None = None
-    card: dict[str, Any] | None = None
+    card: ModelCard | None = None
     encoder_int8: str | None = None
     encoder_int8_sha256: str | None = None
 
     def quantization(self, bits: int) -> Quantization | None:
         """How this model's latents go into so many bits; None where it was never calibrated."""
-        described = {} if self.card is None else self.card["quantization"]
-        value = described.get(str(bits))
-        return None if value is None else msgspec.convert(value, Quantization)
+        return None if self.card is None else self.card.quantization.get(bits)
 
 
 def find_model(name: str | None) -> Model:
@@ -74,22 +116,20 @@ def find_model(name: str | None) -> Model:
 def _model_directory(name: str, folder: str) -> Model:
     path = join_path(folder, CARD_FILE)
     try:
-        card = read_json(path)
-        if card["format"] != CARD_FORMAT:
-            raise ValueError(f"its format is {card['format']!r}")
-        check_version(
-            msgspec.convert(card, Header), CARD_VERSION, f"--model={name}: its {CARD_FILE}"
-        )
-        check_shape(card, _CARD)
-        stated = {file: card["files"][file]["sha256"] for file in _files(card)}
-        [msgspec.convert(value, Quantization) for value in card["quantization"].values()]
-        if ENCODER_INT8_FILE in stated:
-            check_shape(card, _CARD_WITH_INT8)
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        content = read_bytes(path, MAX_JSON_BYTES)
+        header = decode(content, Header)
+        if header.format != CARD_FORMAT:
+            raise ValueError(f"its format is {header.format!r}")
+        check_version(header, CARD_VERSION, f"--model={name}: its {CARD_FILE}")
+        card = decode(content, ModelCard)
+    except (ValueError, OSError) as error:
         raise InputError(
             f"--model={name}: its {CARD_FILE} is not what train writes ({type(error).__name__}: "
             f"{first_line(error)}): train it again"
         ) from error
+    # Models that were trained before there were int8 encoders have none.
+    networks = (ENCODER_FILE, DECODER_FILE, ENCODER_INT8_FILE)
+    stated = {file: card.files[file].sha256 for file in networks if file in card.files}
     paths = {file: join_path(folder, file) for file in stated}
     for file, expected in stated.items():
         check_content(name, file, file_content(name, paths[file]), expected)
@@ -103,12 +143,6 @@ def _model_directory(name: str, folder: str) -> Model:
         paths.get(ENCODER_INT8_FILE),
         stated.get(ENCODER_INT8_FILE),
     )
-
-
-def _files(card: dict[str, Any]) -> list[str]:
-    """The networks of a model; those trained before there were int8 encoders have none."""
-    always = [ENCODER_FILE, DECODER_FILE]
-    return [*always, ENCODER_INT8_FILE] if ENCODER_INT8_FILE in card["files"] else always
 
 
 def check_content(name: str, file: str, content: bytes, expected_sha256: str) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from beam_job.__main__ import run
 from tests.conftest import compress, latents, tree
@@ -40,11 +42,14 @@ def model(tmp_path_factory: pytest.TempPathFactory, data_dir: str) -> Path:
 def test_a_model_directory_says_what_it_is(model):
     card = json.loads((model / "model.json").read_text())
     assert sorted(tree(model)) == [
+        "README.md",
         "_claim.json",
         "decoder.keras",
         "encoder-int8.tflite",
         "encoder.keras",
+        "learning_curve.png",
         "model.json",
+        "worst.png",
     ]
     assert sorted(card["files"]) == ["decoder.keras", "encoder-int8.tflite", "encoder.keras"]
     for name, facts in card["files"].items():
@@ -58,6 +63,17 @@ def test_a_model_directory_says_what_it_is(model):
     assert card["settings"]["epochs"] == EPOCHS
     assert len(card["latent"]["active"]) == 32
     assert list(card["quantization"]) == ["4", "5", "6", "7", "8"]
+
+
+def test_the_page_has_the_worst_class_and_pictures_that_open(model):
+    card = json.loads((model / "model.json").read_text())
+    worst = min(card["classes"], key=lambda name: card["classes"][name]["psnr"])
+    page = (model / "README.md").read_text()
+    assert f"It is worst at `{worst}`" in page
+    assert sum(summary["images"] for summary in card["classes"].values()) == 297
+    for name in ("learning_curve.png", "worst.png"):
+        assert f"]({name})" in page
+        assert min(Image.open(model / name).size) > 100
 
 
 def test_the_card_states_the_quality_that_plain_keras_finds(model):
@@ -158,9 +174,10 @@ def test_training_that_was_killed_goes_on_from_its_last_epoch(tmp_path, data_dir
     process.wait()
     assert not (tmp_path / "killed/model.json").exists()
     begun = checkpoint.stat().st_mtime_ns
-    assert run([*command[3:], "--epochs=5"]) == 2
+    longer = [flag for flag in [*command[3:], "--epochs=5"] if flag != "--epochs=4"]
+    assert run(longer) == 2
     assert "holds an unfinished training: --resume continues it" in capfd.readouterr().err
-    assert run([*command[3:], "--epochs=5", "--seed=9", "--resume"]) == 2
+    assert run([*longer, "--seed=9", "--resume"]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert "of another training, by epochs (4 there, 5 now), seed (0 there, 9 now)" in line
     subprocess.run([*command, "--resume"], check=True)
@@ -184,9 +201,13 @@ def test_training_that_was_killed_goes_on_from_its_last_epoch(tmp_path, data_dir
 
 
 def test_progress_and_the_result_are_shown(tmp_path, data_dir, capfd):
-    argv = ["train", "--dataset=sample", data_dir, "--epochs=1", f"--output={tmp_path}/model"]
-    assert run(argv) == 0
-    said = capfd.readouterr().out
+    argv = ["train", "--dataset=sample", data_dir, "--epochs=3", f"--output={tmp_path}/model"]
+    assert run([*argv, "--max_minutes=1e-9"]) == 0
+    said, progress = capfd.readouterr()
+    assert re.search(
+        r"^epoch 1/3, \d+\.\d\d dB, 0 dead; \d+ s an epoch, \d+ min left$", progress, re.MULTILINE
+    )
+    assert "note: training stopped after epoch 1 of 3, at --max_minutes" in progress
     assert "float32" in said
     assert "int8, 4 bits" in said
     assert "dead units" in said
@@ -207,7 +228,7 @@ def test_a_loss_that_is_no_number_is_told_in_one_line(tmp_path, data_dir, capfd)
     finally:
         train.Settings = options_settings
     (line,) = capfd.readouterr().err.strip().splitlines()
-    assert "stopped in its first epoch" in line
+    assert "diverged in its first epoch" in line
     assert not (tmp_path / "model").exists()
 
 
