@@ -88,7 +88,7 @@ bench: .venv/installed-dev $(CONTEST) ## Measure speed and memory beside what pe
 bench-cluster: $(CLUSTER)/installed $(FLINK_JOB_SERVER_JAR) ## Measure the job on a Flink cluster beside the local runner (needs EMNIST_DATA, Java 17, Maven)
 	$(NETWORK) env FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(CLUSTER)/bin/python -m benchmarks.cluster
 
-pretrained: .venv/installed-dev ## Train the weights that come with the package again (needs EMNIST_DATA, about an hour)
+pretrained: .venv/installed-dev ## Train the weights that come with the package again (needs EMNIST_DATA, an hour; an interrupted one continues)
 	$(BIN)/python -m recipes.pretrained --output=transforms/pretrained
 
 quality: .venv/installed-dev ## Measure the package's weights on 11,632 held-out images of 62 classes, next to real codecs (needs EMNIST_DATA)

@@ -43,7 +43,6 @@ EXTRAS = {
     "dev": [
         *EVALUATE,
         *FAST,
-        "Hershey-Fonts>=2.1,<3",
         "build>=1.2,<2",
         "codespell>=2.4,<3",
         "datafusion>=40,<60",

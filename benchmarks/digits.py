@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 _IMAGES = "emnist-mnist-test-images-idx3-ubyte.gz"
-_LETTERS = "az-letters-images-idx3-ubyte.gz"
+_BYCLASS = "emnist-byclass-test-{}-ubyte.gz"
 _LABELS = "emnist-mnist-test-labels-idx1-ubyte.gz"
 
 
@@ -31,9 +31,11 @@ def load_images(folder: Path) -> np.ndarray:
     return np.ascontiguousarray(stored.transpose(0, 2, 1))  # NIST stores them transposed.
 
 
-def load_letters(folder: Path) -> np.ndarray:
-    """The 4,946 az letters, upright as they are stored: uint8 (4946, 28, 28)."""
-    return _idx(folder / _LETTERS, header_bytes=16).reshape(-1, 28, 28)
+def load_byclass(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The byclass test file, upright: uint8 (116323, 28, 28), and its labels: uint8 (116323,)."""
+    stored = _idx(folder / _BYCLASS.format("images-idx3"), header_bytes=16).reshape(-1, 28, 28)
+    labels = _idx(folder / _BYCLASS.format("labels-idx1"), header_bytes=8)
+    return np.ascontiguousarray(stored.transpose(0, 2, 1)), labels
 
 
 def load_labels(folder: Path) -> np.ndarray:

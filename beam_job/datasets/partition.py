@@ -80,14 +80,20 @@ class Partition:
 
 
 def partition(images: Images) -> Partition:
-    """Holds out the test split where there is a train split beside it, else every tenth image.
+    """Holds out the test split where there is a train split too, else every tenth image.
 
-    Raises InputError where that leaves a part empty.
+    An image that equals a held-out one is in neither of the others, and one that equals an image
+    of validation is not in training: EMNIST's splits share images. Raises InputError where that
+    leaves a part empty.
     """
     held_out, rule = _held_out(images)
     validation = ~held_out & (images.image_ids % ONE_IN == VALIDATION_REMAINDER)
+    validation[validation] = is_unseen(images.pixels[validation], images.pixels[held_out])
+    training = ~held_out & (images.image_ids % ONE_IN != VALIDATION_REMAINDER)
+    chosen = held_out | validation
+    training[training] = is_unseen(images.pixels[training], images.pixels[chosen])
     parts = {
-        "training": images.take(~held_out & ~validation),
+        "training": images.take(training),
         "validation": images.take(validation),
         "held_out": images.take(held_out),
     }
@@ -100,8 +106,14 @@ def partition(images: Images) -> Partition:
     return Partition(
         **parts,
         rule=f"held out: {rule}; validation: of the others those with "
-        f"image_id % {ONE_IN} == {VALIDATION_REMAINDER}",
+        f"image_id % {ONE_IN} == {VALIDATION_REMAINDER}; images equal to one of these are left out",
     )
+
+
+def is_unseen(pixels: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Which images, uint8 (n, 784), equal none of those seen, uint8 (m, 784): bool (n,)."""
+    contents = {image.tobytes() for image in seen}
+    return np.array([image.tobytes() not in contents for image in pixels], bool)
 
 
 def _held_out(images: Images) -> tuple[np.ndarray, str]:
@@ -125,12 +137,14 @@ class TrainingData:
 
     training: uint8 (n, 784), what is fitted. validation: uint8 (m, 784), what chooses the weights.
     held_out: by a name for each kind; neither. described: for the card, JSON values.
+    classes: the class of each held-out image in the order of held_out, or nothing.
     """
 
     training: np.ndarray
     validation: np.ndarray
     held_out: Mapping[str, np.ndarray]
     described: dict[str, Any]
+    classes: Sequence[str] = ()
 
     @property
     def fingerprint(self) -> str:
