@@ -664,7 +664,8 @@ MODELS = [
         at({"m": b"x"}),
     ),
     of_model(
-        "--model=m: its model.json is not what train writes (KeyError: 'format'): train it again",
+        "--model=m: its model.json is not what train writes (ValueError: its format is ''): train "
+        "it again",
         "--model=m",
         at({"m/model.json": b"{}"}),
     ),
@@ -1193,8 +1194,8 @@ ELSEWHERE = [
         "filled by another command",
     ),
     seen(
-        "the checkpoint holds weights of other shapes than this network's: it was altered; remove "
-        "it, or give --overwrite without --resume to start anew",
+        "the checkpoint holds weights of other shapes than this network's: remove it, or set "
+        "--overwrite without --resume to start again",
         "beam_job/train/test_fit.py::test_weights_of_other_shapes_are_told",
         "weights of other shapes",
     ),
@@ -1347,10 +1348,29 @@ ELSEWHERE = [
         "while sample was staged: run it again",
     ),
     seen(
-        "training stopped in its first epoch, where the loss was no number, so there is no model: "
-        "try a smaller --learning_rate",
+        "training diverged in its first epoch, so there is no model: try a smaller --learning_rate",
         "beam_job/train/test_train.py::test_a_loss_that_is_no_number_is_told_in_one_line",
-        "stopped in its first epoch",
+        "diverged in its first epoch",
+    ),
+    seen(
+        "out/sizes.json is not as the manifest lists it: it was altered; run compress again",
+        "beam_job/reports/test_run_report.py::test_a_report_is_drawn_only_from_files_that_are_as_listed",
+        "is not as the manifest lists it",
+    ),
+    seen(
+        "images are float64 (2, 28, 28): give uint8 (n, 28, 28)",
+        "beam_job/test_runs.py::test_what_cannot_be_is_refused_in_a_line",
+        "images are float64 (2, 28, 28): give",
+    ),
+    seen(
+        "latents are of shape (32,): give (n, 32)",
+        "beam_job/test_runs.py::test_what_cannot_be_is_refused_in_a_line",
+        "latents are of shape",
+    ),
+    seen(
+        "there is no split 'all': give one of test, train",
+        "beam_job/test_runs.py::test_what_cannot_be_is_refused_in_a_line",
+        "there is no split 'all'",
     ),
     seen(
         "6 latents in 1 files, 0 images written in 0, 0 measured: these must agree, so nothing is "
