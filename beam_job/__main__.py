@@ -51,12 +51,15 @@ def main() -> None:
 
 def _open_closed_streams() -> None:
     """Opens what the process was started without: else the next file would be its stdout."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
+    for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # The lowest number that is free.
-            setattr(sys, name, open(number, "r+" if number == 0 else "w"))  # noqa: SIM115, PTH123
+    # Python starts without those that were closed.
+    sys.stdin = sys.stdin or open(0)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
 
 
 def _leave(status: int) -> NoReturn:

@@ -47,8 +47,9 @@ class Given(NamedTuple):
 class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._given = [flag.partition("=")[0] for flag in args or ()]
-        check_given_once(self, self._given)
-        return super().parse_known_args(args, namespace)
+        known, others = super().parse_known_args(args, namespace)
+        check_given_once(self._given, vars(known))
+        return known, others
 
     def error(self, message: str) -> NoReturn:
         required = re.findall(r"--\w+", message) if "are required" in message else []

@@ -12,7 +12,7 @@ MODULES = sorted(path for top in ("beam_job", "transforms") for path in (ROOT / 
 NAMED_TUPLE = {"_replace", "_asdict", "_fields", "_make"}
 """Public, whatever their names say (https://docs.python.org/3/library/collections.html)."""
 
-HOOKS = {"threading.excepthook"}
+HOOKS = {"threading.excepthook", "sys.stdin", "sys.stdout", "sys.stderr"}
 """What the standard library offers to be set."""
 
 

@@ -3,11 +3,12 @@
 import argparse
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from beam_job.suggestions import nearest
 from transforms.errors import UsageError
@@ -92,17 +93,16 @@ def set_up_stores(flags: BeamFlags) -> None:
         os.environ[_S3_VARIABLES[name]] = str(given[name])
 
 
-def check_given_once(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
-    """Raises UsageError for a flag that is given twice where only the last one would count."""
-    seen = set()
-    for argument in argv:
-        flag = argument.partition("=")[0]
-        action = parser._option_string_actions.get(flag)  # noqa: SLF001  # Nothing public has them.
-        if action is None or action.nargs == 0 or type(action).__name__ == "_AppendAction":
-            continue
-        if action.dest in seen:
+def check_given_once(argv: Iterable[str], values: Mapping[str, Any]) -> None:
+    """Raises UsageError for a flag that is given twice where only the last one would count.
+
+    values: what a parser made of the flags; those of which all count are lists.
+    """
+    times = Counter(argument.partition("=")[0] for argument in argv)
+    for flag, count in times.items():
+        value = values.get(flag.removeprefix("--"))
+        if count > 1 and value is not None and not isinstance(value, (list, bool)):
             raise UsageError(f"{flag} is given twice, and only one would count: give it once")
-        seen.add(action.dest)
 
 
 def check_running_mode(beam_flags: Sequence[str]) -> None:
@@ -126,11 +126,11 @@ def unknown_flag(flag: str, command: str, known: Iterable[str]) -> UsageError:
 
 def _check(flags: BeamFlags) -> None:
     parser = _beam_parser()
-    check_given_once(parser, flags.flags)
     try:
         known, unknown = parser.parse_known_args(flags.flags)
     except argparse.ArgumentError as error:
         raise UsageError(f"{error} (a flag of Beam's): correct it") from error
+    check_given_once(flags.flags, vars(known))
     runner = (known.runner or LOCAL_RUNNER).lower()
     for argument in unknown:
         flag = argument.partition("=")[0]

@@ -223,7 +223,7 @@ class Workplace:
         self.run(COMPRESS)
         shutil.copytree(self.work / "out", self._inputs / "run")
         self.clear()
-        self.run([*COMPRESS, f"--shard_size={OLDER_SHARD_SIZE}"])
+        self.run([*COMPRESS[:-1], f"--shard_size={OLDER_SHARD_SIZE}"])
         self.older = content_of(self.work / "out")
         shutil.copytree(self.work / "out", self._inputs / "older")
 

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import resource
 import struct
 import subprocess
@@ -197,10 +198,10 @@ def test_what_is_said_beside_the_pixels_is_not_unpacked_without_end(kind):
 
 def test_an_image_of_megabytes_is_a_reject(tmp_path):
     good = png(28, 28)
-    large = png(28, 28, chunk(b"tEXt", b"a\0" + bytes(1 << 20)))
+    large = png(28, 28, chunk(b"tEXt", b"a\0" + bytes(16 << 20)))
     path = put(tmp_path, "f", hugging_face([good, large, good]))
     (reason,) = rejects_of(path)
-    assert reason == f"takes {len(large):,} bytes, and 1,048,576 are the most"
+    assert reason == f"takes {len(large):,} bytes, and 16,777,216 are the most"
 
 
 def write_repeated(folder: str) -> None:
@@ -277,7 +278,7 @@ def test_fewer_rows_than_the_metadata_say(tmp_path):
 MANIFESTS: list[tuple[str, Callable[[dict], object], str]] = [
     ("files a number", lambda m: m.update(files=3), "got `int` - at `$.files`"),
     ("a list", lambda m: m.update(dataset=[]), "got `array` - at `$.dataset`"),
-    ("negative", lambda m: m["files"][0].update(rows=-1), ">= 0` - at `$.rows`"),
+    ("negative", lambda m: m["files"][0].update(rows=-1), ">= 0 - at `$.rows`"),
     ("not a number", lambda m: m["files"][0].update(bytes=float("nan")), "JSON is malformed"),
     ("true", lambda m: m["files"][0].update(rows=True), "got `bool` - at `$.rows`"),
     ("too many shards", lambda m: m["flags"].update(shard_size=1), "4 shards|6 shards"),
@@ -325,11 +326,11 @@ def test_manifests_that_lie(change, said, tmp_path, capfd):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"[" * 1_000_000, "got `array`"),
+        (b"[" * 1_000_000, "nested too deep|got `array`"),
         (b'{"a":' * 1_000_000, "nested too deep"),
         (b"9" * 5000, "out of range"),
         (b'{"format": "\\ud800"}', "truncated"),
-        (b'{"format": "\\ud800 and more"}', "hex escape"),
+        (b'{"format": "\\ud800 and more"}', "malformed"),
         (b'"' + bytes((64 << 20) + 1), "more than 67,108,864 bytes"),
     ],
     ids=["lists", "objects", "number", "half a character", "half of one in a text", "large"],
@@ -338,7 +339,7 @@ def test_documents_that_are_none(content, said, tmp_path, capfd):
     put_run(tmp_path, **{"manifest.json": content})
     assert run(["verify", f"--input={tmp_path}"]) == 2
     (line,) = capfd.readouterr().err.strip().splitlines()
-    assert said in line
+    assert re.search(said, line)
     put(tmp_path, "x/dataset.json", content)
     with pytest.raises(InputError, match=said):
         staged_dataset(str(tmp_path), "x")

@@ -52,8 +52,8 @@ def test_official_test_digits(tmp_path, emnist_data, digits, plain_latents, caps
     assert sizes["source_bytes"] == source.stat().st_size + 5_144
     said = capsys.readouterr()
     assert "7.476806640625 MB" in said.out
-    assert said.err == ""
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert said.err.splitlines() == [f"note: {note}" for note in manifest["notes"]]
     named = manifest["dataset"]["sources"][0]
     assert (named["path"], named["bytes"]) == (str(source), source.stat().st_size)
     # The fingerprint stands on the images: image_id, label and pixels of each, by shard.

@@ -92,7 +92,7 @@ def test_one_bad_image_goes_to_rejects_and_the_rest_go_on(tmp_path: Path, random
     assert rows(output)["image_id"].tolist() == [n for n in range(40) if n != 17]
     (line,) = (output / "rejects/rejects.jsonl").read_text().splitlines()
     assert json.loads(line)["row"] == json.loads(line)["image_id"] == 17
-    assert json.loads(line)["reason"] == "is neither PNG nor JPEG"
+    assert json.loads(line)["reason"] == "is not one of PNG, JPEG, WEBP, BMP, TIFF, GIF"
     sizes = json.loads((output / "sizes.json").read_text())
     assert sizes["splits"]["test"]["images"] == 39
     assert sizes["splits"]["test"]["rejected"] == 1

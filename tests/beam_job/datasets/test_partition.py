@@ -101,5 +101,7 @@ def test_an_image_that_cannot_be_read_is_refused(tmp_path):
     column = [{"bytes": b"no picture", "path": ""}]
     pq.write_table(pa.table({"image": column}), tmp_path / "x.parquet")
     dataset = files_dataset(f"{tmp_path}/x.parquet", None, "auto")
-    with pytest.raises(InputError, match="row 0: is neither PNG nor JPEG: mend that image"):
+    with pytest.raises(
+        InputError, match="row 0: is not one of PNG, JPEG, WEBP, BMP, TIFF, GIF: mend that image"
+    ):
         load_images(dataset)

@@ -122,7 +122,7 @@ def made(world: World) -> Made:
     restore(world, {})
     with (
         mock.patch.object(seal, "remove_attempt"),
-        mock.patch("beam_job.compress.pipeline.abandon"),
+        mock.patch("beam_job.outputs.resume.abandon"),
     ):
         assert world.run_alone(Command("finished")).outcome == "done"
     finished = snapshot(world)

@@ -28,6 +28,8 @@ PARQUET = "parquet"
 
 _VALUES_BYTES = 256 << 20
 """Of values that are in memory at once, if each were the largest that there may be."""
+_LITTLE = 4
+"""A segment that takes no more than one in so many rows of its row groups is read by pages."""
 
 
 class ParquetLayout(NamedTuple):
@@ -60,12 +62,13 @@ def _batches(
     """Row groups from the segment's first row to its end, as (number of the first row, batch)."""
     file = _open(segment, layout)
     metadata = read_metadata(file) if isinstance(file, RangeFile) else pq.read_metadata(file)
-    groups, first, row = [], 0, 0
+    groups, first, row, end = [], 0, 0, 0
     for group, rows in enumerate(row_group_rows(metadata)):
         if row + rows <= segment.first_row:
             first += rows
         elif row < segment.end:
             groups.append(group)
+            end = row + rows
         row += rows
     if row < segment.end:
         raise InputError(
@@ -77,7 +80,8 @@ def _batches(
     columns = _columns_read(parquet, layout)
     row = first
     at_once = _rows_at_once(parquet, groups, columns, batch_size)
-    for batch in record_batches(file, metadata, groups, columns, at_once):
+    is_little = _LITTLE * (segment.end - first) <= end - first
+    for batch in record_batches(file, metadata, groups, columns, at_once, first_rows=is_little):
         yield row, batch
         row += batch.num_rows
         if row >= segment.end:

@@ -16,6 +16,8 @@ _WINDOW_BYTES = 32 << 20
 """Row groups that take no more, unpacked, are read by one request."""
 _BLOCK_BYTES = 4 << 20
 """A larger row group is read by so much of a column at a time."""
+_LITTLE_BYTES = 64 << 10
+"""The same where only the first rows are wanted, which one page of each column has."""
 
 
 def footer_bytes(size: int, metadata: pq.FileMetaData) -> int:
@@ -49,16 +51,19 @@ def record_batches(
     groups: Sequence[int],
     columns: Sequence[str],
     batch_size: int,
+    *,
+    first_rows: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """Some row groups in order, as batches; memory is bounded whatever their size.
 
-    file: a RangeFile, or what Arrow can read from.
+    file: a RangeFile, or what Arrow can read from. first_rows: whether only the first are wanted.
     """
+    block = _LITTLE_BYTES if first_rows else _BLOCK_BYTES
     sizes = [(group, metadata.row_group(group).total_byte_size) for group in groups]
     for window in _windows(sizes):
-        small = sum(size for _, size in window) <= _WINDOW_BYTES
+        small = not first_rows and sum(size for _, size in window) <= _WINDOW_BYTES
         parquet = pq.ParquetFile(
-            file, metadata=metadata, pre_buffer=small, buffer_size=0 if small else _BLOCK_BYTES
+            file, metadata=metadata, pre_buffer=small, buffer_size=0 if small else block
         )
         yield from parquet.iter_batches(
             batch_size, row_groups=[group for group, _ in window], columns=columns
