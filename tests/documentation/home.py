@@ -1,10 +1,12 @@
 """A folder with the files that the pages' commands name, and running a page in it."""
 
+import gzip
 import io
 import os
 import re
 import shlex
 import subprocess
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,18 @@ def make_home(folder: Path) -> None:
     ]:
         (folder / name).write_bytes(content)
         subprocess.run(["gzip", folder / name], check=True)
+    stored = images.transpose(0, 2, 1)
+    with zipfile.ZipFile(folder / "gzip.zip", "w") as archive:
+        for split in ("train", "test"):
+            start = f"gzip/emnist-balanced-{split}"
+            archive.writestr(f"{start}-images-idx3-ubyte.gz", gzip.compress(idx_images(stored)))
+            archive.writestr(f"{start}-labels-idx1-ubyte.gz", gzip.compress(idx_labels(labels)))
+    rows = np.column_stack([labels, stored.reshape(-1, 784)])
+    np.savetxt(folder / "emnist-balanced-train.csv", rows, "%d", ",")
+    for number, image in enumerate(images[:9]):
+        picture = folder / f"pictures/{labels[number]}/{number}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.write_bytes(_png(image))
     for name, array in [("images", images), ("labels", labels)]:
         (folder / name).mkdir()
         np.save(folder / name / "some.npy", array)

@@ -77,7 +77,7 @@ def test_images_are_those_of_a_plain_decoder(flags, tmp_path, data_dir):
     # The last bit of float32 arithmetic may fall on either side of a half.
     assert np.abs(found - plainly_decoded(output)).max() <= 1
     assert not (tmp_path / "images/quality.json").exists()
-    assert "not at hand" in (tmp_path / "images/report.html").read_text()
+    assert "The originals were not given" in (tmp_path / "images/report.html").read_text()
 
 
 def test_the_images_have_the_columns_of_staged_ones(sample, tmp_path):
