@@ -22,7 +22,8 @@ from transforms.storage.files import child, write_bytes
 WRITES = ("COPY", "LIST", "POST", "PUT")
 """The kinds that cost what a write costs; DELETE is free, GET and HEAD are reads."""
 
-_FILES = (4, 12)
+_FILES = (32, 48)
+"""Of more than 16 files, 16 are looked at, whatever their number."""
 _ROWS = 64
 _BUCKET = "s3://scaling"
 

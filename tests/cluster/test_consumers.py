@@ -124,8 +124,7 @@ def spark(s3: Store, runs: dict[str, Path], tmp_path_factory: pytest.TempPathFac
 def test_spark_reads_a_run(kind: str, values: str, spark: Path, runs: dict[str, Path]):
     said = json.loads((spark / f"{kind}.json").read_text())
     assert said["schema"] == (
-        "struct<image_id:bigint,label:smallint,character:string,"
-        f"latent:array<{values}>,split:string>"
+        f"struct<image_id:bigint,label:int,character:string,latent:array<{values}>,split:string>"
     )
     check_rows(said["rows"], runs[kind])
 

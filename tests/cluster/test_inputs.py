@@ -42,11 +42,11 @@ def test_little_is_read_twice_and_by_few_requests(s3, monkeypatch, row_group, sh
     counted = BytesRead(monkeypatch)
     stretches = stretches_of(path, shard_size)
     looked = counted.reads
-    assert looked <= (2 if row_group else 1)
+    assert looked <= (6 if row_group else 2)  # With the first images, to look at.
     pixels = [batch.pixels for stretch in stretches for batch, _ in read_stretch(stretch, 1024)]
     np.testing.assert_array_equal(np.concatenate(pixels), IMAGES)
     (head,) = [s3.client.head_object(Bucket=BUCKET, Key=f"in-{row_group}")]
-    assert counted.bytes <= 1.05 * head["ContentLength"]
+    assert counted.bytes <= 1.05 * head["ContentLength"] + (2 << 20)
     assert counted.reads - looked <= 2 * len(stretches)
 
 

@@ -287,7 +287,7 @@ def test_publishing_that_was_killed_is_continued(store: Store, output: str):
     argv = compress_flags(store, output)
 
     def is_publishing() -> bool:
-        return any(name.startswith("latents/") for name in store.names(output))
+        return "_claim.json" in store.names(output)
 
     killed(store, argv, is_publishing)
     names = store.names(output)
