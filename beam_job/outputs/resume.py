@@ -49,7 +49,7 @@ _SHOWN_DIFFERENCES = 10
 
 @dataclass
 class Work:
-    """A command's attempt at an output. stays: whether its job goes on without this process."""
+    """A command's attempt at an output. stays: whether its job continues without this process."""
 
     attempt: Attempt
     stays: bool = False

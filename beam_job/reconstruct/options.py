@@ -22,7 +22,7 @@ from transforms.settings import ENGINES
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructOptions:
-    """The options of `reconstruct`. originals: where they are, if they are at hand."""
+    """The options of `reconstruct`. originals: where they are, if they are available."""
 
     input: str
     output: str

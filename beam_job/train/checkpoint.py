@@ -3,18 +3,16 @@
 import io
 import zipfile
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from transforms.inputs.formats.npy import npy_header
-from transforms.json_documents import parse_json
+from transforms.json_documents import Count, parse_json
 
 MAX_CHECKPOINT_BYTES = 1 << 30
 """The weights of a network four times: a checkpoint of ours takes about 30 MB."""
-
-Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Epoch(msgspec.Struct, frozen=True):

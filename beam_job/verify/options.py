@@ -20,7 +20,7 @@ from beam_job.flags import (
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions:
-    """The options of `verify`. against: the images that the run was made of, if they are at hand.
+    """The options of `verify`. against: the images that the run was made of, if they are available.
 
     max_images: how many of them are encoded again at most.
     """
